@@ -1,0 +1,133 @@
+"""The errors that Penstock raises, split by what the catcher does next.
+
+    PenstockError
+        ConfigError     a setting or an argument is wrong: fix the call
+        MissingExtra    an optional package is not installed: install it
+        SourceError     the source cannot be listed at all: fix the path or the access
+        ModelError      a model cannot be found or is of an unknown kind
+        QueryError      a search or a `where` cannot be understood: fix the query
+        StoreError      the store cannot be read or written
+            FormatError     it was written by a newer Penstock: upgrade
+            LeaseError      another writer holds it: wait, or stop that writer
+        RowError        one row cannot be processed: the run records it and goes on
+
+Every error keeps its facts as attributes, says what was expected, what was
+found and what to do, and survives pickling out of a worker process.
+"""
+
+from __future__ import annotations
+
+
+class PenstockError(Exception):
+    """The root: catching it catches everything that Penstock raises on purpose."""
+
+
+class ConfigError(PenstockError):
+    """A setting is wrong.
+
+    Attributes:
+        setting: The setting's name, as the user wrote it.
+        value: What was found.
+        problem: What was expected and what to do.
+    """
+
+    def __init__(self, setting: str, value: object, problem: str) -> None:
+        super().__init__(setting, value, problem)
+        self.setting, self.value, self.problem = setting, value, problem
+
+    def __str__(self) -> str:
+        return f"{self.setting} is {self.value!r}: {self.problem}."
+
+
+class MissingExtra(PenstockError):  # noqa: N818 - reads as what it is
+    """An optional package is needed and not installed.
+
+    Attributes:
+        extra: The extra of the `penstock` distribution that brings the package.
+        purpose: What needed it.
+    """
+
+    def __init__(self, extra: str, purpose: str) -> None:
+        super().__init__(extra, purpose)
+        self.extra, self.purpose = extra, purpose
+
+    def __str__(self) -> str:
+        return (
+            f"{self.purpose} needs the extra {self.extra!r}. "
+            f"Install it: pip install 'penstock[{self.extra}]'."
+        )
+
+
+class _PlaceError(PenstockError):
+    """Something at a named place is not as it should be: the shape that three errors share."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(place, problem)
+        self.place, self.problem = place, problem
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.problem}."
+
+
+class SourceError(_PlaceError):
+    """The source cannot be listed at all.
+
+    Attributes:
+        place: The path or URL.
+        problem: What was expected, what was found and what to do.
+    """
+
+
+class ModelError(_PlaceError):
+    """A model cannot be found, read or built.
+
+    Attributes:
+        place: The model's name or folder.
+        problem: What was expected, what was found and what to do.
+    """
+
+
+class QueryError(_PlaceError):
+    """A search or a `where` cannot be understood.
+
+    Attributes:
+        place: The expression or setting in question.
+        problem: What was expected, what was found and what to do.
+    """
+
+
+class StoreError(_PlaceError):
+    """The store cannot be read or written.
+
+    Attributes:
+        place: The store's path.
+        problem: What was expected, what was found and what to do.
+    """
+
+
+class FormatError(StoreError):
+    """The store was written by a newer Penstock."""
+
+
+class LeaseError(StoreError):
+    """Another writer holds the store, or took it over."""
+
+
+class RowError(PenstockError):
+    """One row cannot be processed; the run records it and goes on.
+
+    A user's own step may raise it to give a reason and an advice; any other
+    exception is recorded under its class name.
+
+    Attributes:
+        error: A short stable name for the kind of failure, such as ``binary-file``.
+        message: What was found.
+        advice: What the user can do about it.
+    """
+
+    def __init__(self, error: str, message: str, advice: str = "") -> None:
+        super().__init__(error, message, advice)
+        self.error, self.message, self.advice = error, message, advice
+
+    def __str__(self) -> str:
+        return f"{self.error}: {self.message}"

@@ -1,0 +1,86 @@
+"""What a source, a step and a decision offer: the contracts that the flow relies on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from penstock.records import Listing, Read
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where rows come from.
+
+    Guarantees asked of every source: `list` is cheap (no content is read), and
+    `tasks` followed by `read` yields the rows of the items in the order of the
+    items, whatever thread reads which task.
+    """
+
+    def list(self) -> Listing:
+        """Every item that the source holds now, with a version that changes when it does.
+
+        Raises:
+            SourceError: The source as a whole cannot be listed.
+        """
+        ...
+
+    def tasks(self, items: Sequence[str]) -> Iterator[Any]:
+        """Cut the reading of these items into tasks of a few megabytes each.
+
+        Runs in one thread, lazily, a few tasks ahead of the readers.
+        """
+        ...
+
+    def read(self, task: Any) -> Read:
+        """Read one task. Runs in many threads at once; a bad row becomes a failure."""
+        ...
+
+
+@runtime_checkable
+class DocumentStep(Protocol):
+    """A pure function of each document by itself.
+
+    `columns` in: `doc_id`, `media_type`, `metadata` (canonical JSON) and `text`.
+    """
+
+    def apply(self, documents: pa.RecordBatch) -> pa.RecordBatch:
+        """The same rows in the same order, with `text` and/or `metadata` replaced.
+
+        Raises:
+            Exception: Some row cannot be processed. The runner halves the batch
+                until it has found which, records those and keeps the rest.
+        """
+        ...
+
+
+@runtime_checkable
+class Decision(Protocol):
+    """A step that looks at the whole corpus and says which documents stay.
+
+    Its costly part is a pure function of one document and is remembered; its
+    global part is cheap and computed afresh in every run.
+    """
+
+    @property
+    def rule(self) -> str:
+        """Name of the rule in the verdicts, such as ``exact_duplicate``."""
+        ...
+
+    def signature(self, documents: pa.RecordBatch) -> pa.Array:
+        """What is remembered of each document for `decide`; (num_rows,) of one fixed type."""
+        ...
+
+    def decide(self, doc_id: pa.ChunkedArray, signature: pa.ChunkedArray) -> pa.Table:
+        """Which of these documents go.
+
+        Args:
+            doc_id: Documents that earlier steps kept, sorted.
+            signature: Their signatures, in the same order.
+
+        Returns:
+            Table of `VERDICTS` with one row per dropped document, sorted by `doc_id`.
+        """
+        ...
