@@ -19,7 +19,7 @@ def num_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
         cores = len(os.sched_getaffinity(0))
     else:  # macOS and Windows have no affinity call
         cores = os.cpu_count() or 1
-    return max(1, min(cores, math.ceil(_cgroup_quota(cgroup))))
+    return max(1, math.ceil(min(cores, _cgroup_quota(cgroup))))
 
 
 def _cgroup_quota(cgroup: Path) -> float:

@@ -10,12 +10,15 @@
             FormatError     it was written by a newer Penstock: upgrade
             LeaseError      another writer holds it: wait, or stop that writer
         RowError        one row cannot be processed: the run records it and goes on
+        WorkerDied      a worker process ended: look at what the step does, or at the memory
 
 Every error keeps its facts as attributes, says what was expected, what was
 found and what to do, and survives pickling out of a worker process.
 """
 
 from __future__ import annotations
+
+import signal
 
 
 class PenstockError(Exception):
@@ -131,3 +134,31 @@ class RowError(PenstockError):
 
     def __str__(self) -> str:
         return f"{self.error}: {self.message}"
+
+
+class WorkerDied(PenstockError):  # noqa: N818 - reads as what it is
+    """A worker process ended in the middle of its work.
+
+    Attributes:
+        stage: The stage whose worker it was.
+        exit_code: Its exit status; negative, the signal that killed it.
+    """
+
+    def __init__(self, stage: str, exit_code: int) -> None:
+        super().__init__(stage, exit_code)
+        self.stage, self.exit_code = stage, exit_code
+
+    def __str__(self) -> str:
+        advice = "Look at what its function calls: native code or an exit?"
+        how = f"with exit code {self.exit_code}"
+        if self.exit_code < 0:
+            try:
+                how += f" ({signal.Signals(-self.exit_code).name})"
+            except ValueError:
+                how += f" (signal {-self.exit_code})"
+            if self.exit_code == -signal.SIGKILL:
+                advice = (
+                    "Was memory short? The system kills the largest process then: "
+                    "use fewer workers or smaller batches."
+                )
+        return f"a worker process of stage {self.stage!r} died {how}. {advice}"

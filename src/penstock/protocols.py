@@ -69,6 +69,11 @@ class Decision(Protocol):
         """Name of the rule in the verdicts, such as ``exact_duplicate``."""
         ...
 
+    @property
+    def signature_type(self) -> pa.DataType:
+        """Type of the signature's column."""
+        ...
+
     def signature(self, documents: pa.RecordBatch) -> pa.Array:
         """What is remembered of each document for `decide`; (num_rows,) of one fixed type."""
         ...

@@ -49,9 +49,17 @@ DOCUMENTS = pa.schema(
         pa.field("metadata", pa.string(), nullable=False, metadata=_ZSTD),
         pa.field("text", pa.large_string(), nullable=False, metadata=_ZSTD),
         pa.field("text_hash", HASH, nullable=False),
+        pa.field("source_metadata", pa.string(), metadata=_ZSTD),
+        pa.field("has_blob", pa.bool_(), nullable=False),
+        pa.field("fingerprint", pa.string(), nullable=False),
     ]
 )
-"""A document after the document steps. Each decision adds its signature column."""
+"""A document after the document steps; each decision adds its signature column.
+
+`source_metadata` is the metadata as read, where a step changed it; `has_blob`
+says that the raw bytes differ from `text` and lie in `BLOBS`; `fingerprint`
+names the chain of steps that computed the row.
+"""
 
 BLOBS = pa.schema(
     [
@@ -85,10 +93,12 @@ CHUNKS = pa.schema(
         pa.field("text", pa.large_string(), nullable=False, metadata=_ZSTD),
     ]
 )
-"""A piece of a document: `text` is bytes `start` to `end` of the document's text in UTF-8.
+"""What `Chunk` cuts: a piece of a document: `text` is bytes `start` to `end` of the document's text in UTF-8.
 
 `chunk_id` is `doc_id#ordinal`; `heading_path` joins the headings above the
-chunk's start with ` > `.
+chunk's start with ` > `. The table adds the document's `title`, `media_type`
+and `metadata`, `cut_key` (hash of all that the row depends on), `embedded_by`
+(the model's fingerprint) and `embedding`, (dim,) float32 of length 1.
 """
 
 FAILURES = pa.schema(
