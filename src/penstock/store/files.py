@@ -1,0 +1,82 @@
+"""Durable files: fsync what is new, replace a file atomically, and spot what is new."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def fsync_file(path: Path) -> None:
+    """Flush a file's bytes to the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def fsync_folder(path: Path) -> None:
+    """Flush a folder's entries to the disk; a no-op where folders cannot be opened."""
+    if os.name == "nt":
+        return
+    fsync_file(path)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, durably: temporary, fsync, rename, fsync the folder."""
+    temporary = path.with_name(path.name + ".tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.replace(temporary, path)
+    fsync_folder(path.parent)
+
+
+def all_files(folder: Path) -> set[str]:
+    """Path of every file below a folder; a set to compare a later state with."""
+    found: set[str] = set()
+    pending = [str(folder)]
+    while pending:
+        try:
+            entries = os.scandir(pending.pop())
+        except FileNotFoundError:
+            continue
+        with entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                else:
+                    found.add(entry.path)
+    return found
+
+
+def fsync_new(folder: Path, known: set[str]) -> set[str]:
+    """Flush every file below a folder that is not known yet, and the folders that hold them.
+
+    Returns:
+        Every file now below the folder: what is known at the next call.
+    """
+    now = all_files(folder)
+    fsync_all((Path(path) for path in now - known), top=folder)
+    return now
+
+
+def fsync_all(paths: Iterable[Path], *, top: Path) -> None:
+    """Flush these files, their folders and the folders above, up to and with `top`."""
+    folders: set[Path] = set()
+    for path in paths:
+        fsync_file(path)
+        for parent in path.parents:
+            if parent in folders:
+                break
+            folders.add(parent)
+            if parent == top:
+                break
+    for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+        fsync_folder(folder)

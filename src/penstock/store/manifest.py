@@ -1,0 +1,141 @@
+"""What a run publishes: a manifest that names the version of every table and index file.
+
+    runs/000007.json     one per published run, never changed
+    runs/current         the name of the last published run; replacing it publishes
+    runs/checkpoint.json progress of a run that has not published yet
+
+A checkpoint is a manifest that readers do not see. The next writer starts from
+it as from any other consistent state, so interrupted work is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from penstock.errors import FormatError, StoreError
+from penstock.store.files import fsync_folder, replace_file
+
+FORMAT = 1
+"""Version of the store's layout; a store of a newer one is refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One run, as published.
+
+    Attributes:
+        run: The run's name: its number, six digits or more.
+        tables: Version of each table that exists, by name.
+        flow: What was run: source, steps, their settings and fingerprints.
+        index: What `penstock.index.IndexManifest.to_json` gave; None without chunks.
+        counts: What the run did and what the store holds after it.
+        started: Seconds since the epoch.
+        finished: Seconds since the epoch.
+        penstock: Version of the library that wrote it.
+        format: Version of the store's layout.
+    """
+
+    run: str
+    tables: dict[str, int] = field(default_factory=dict)
+    flow: dict[str, Any] = field(default_factory=dict)
+    index: dict[str, Any] | None = None
+    counts: dict[str, Any] = field(default_factory=dict)
+    started: float = 0.0
+    finished: float = 0.0
+    penstock: str = ""
+    format: int = FORMAT
+
+    def to_bytes(self) -> bytes:
+        """As JSON, indented for people."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True).encode() + b"\n"
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read one manifest.
+
+    Raises:
+        FormatError: A newer Penstock wrote it.
+        StoreError: It is missing or damaged.
+    """
+    try:
+        facts = json.loads(path.read_bytes())
+        format_found = int(facts["format"])
+    except FileNotFoundError as err:
+        raise StoreError(str(path), "the run's manifest is missing; see `penstock runs`") from err
+    except (ValueError, KeyError, TypeError) as err:
+        raise StoreError(
+            str(path), f"the run's manifest is damaged ({err}); open an earlier run with --run"
+        ) from err
+    if format_found > FORMAT:
+        raise FormatError(
+            str(path.parent.parent),
+            f"this store has format {format_found}, and this Penstock reads up to format "
+            f"{FORMAT}. Upgrade: pip install -U penstock",
+        )
+    known = {item.name for item in fields(Manifest)}
+    return Manifest(**{name: value for name, value in facts.items() if name in known})
+
+
+def current_run(store: Path) -> str | None:
+    """Name of the last published run; None before the first.
+
+    Raises:
+        StoreError: The folder is not a store.
+    """
+    try:
+        return (store / "runs/current").read_text().strip()
+    except FileNotFoundError:
+        return None
+
+
+def run_names(store: Path) -> list[str]:
+    """Names of the published runs, oldest first."""
+    current = current_run(store)
+    names = (path.stem for path in (store / "runs").glob("*.json") if path.stem.isdigit())
+    return sorted((n for n in names if current and int(n) <= int(current)), key=int)
+
+
+def run_name(run: str | int) -> str:
+    """A run's name from its number, ``7`` or ``"7"`` or ``"000007"``."""
+    return f"{int(run):06d}"
+
+
+def publish(store: Path, manifest: Manifest) -> None:
+    """Make a run the current one. All that it names must be durable already.
+
+    Guarantees: atomic and durable; the run has not happened until ``runs/current``
+    is replaced, and all of it has after.
+    """
+    replace_file(store / "runs" / f"{manifest.run}.json", manifest.to_bytes())
+    replace_file(store / "runs/current", manifest.run.encode() + b"\n")
+    (store / "runs/checkpoint.json").unlink(missing_ok=True)
+    fsync_folder(store / "runs")
+
+
+def save_checkpoint(store: Path, manifest: Manifest) -> None:
+    """Keep a run's progress for the next writer; readers do not see it."""
+    replace_file(store / "runs/checkpoint.json", manifest.to_bytes())
+
+
+def starting_point(store: Path) -> Manifest:
+    """The state that a new run builds on: a checkpoint of an interrupted run, else the last run.
+
+    Its `run` is the name that the new run publishes under.
+    """
+    current = current_run(store)
+    name = run_name(int(current) + 1) if current else run_name(1)
+    try:
+        checkpoint = read_manifest(store / "runs/checkpoint.json")
+    except FormatError:
+        raise
+    except StoreError:
+        checkpoint = None
+    if checkpoint is not None and checkpoint.run == name:
+        return checkpoint
+    if current is None:
+        return Manifest(run=name)
+    last = read_manifest(store / "runs" / f"{current}.json")
+    return Manifest(run=name, tables=last.tables, flow=last.flow, index=last.index)

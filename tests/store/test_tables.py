@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from penstock.store.tables import Table, open_table
+
+SCHEMA = pa.schema([pa.field("a", pa.string(), nullable=False), pa.field("b", pa.int64())])
+
+
+def _rows(*names: str) -> pa.Table:
+    return pa.table({"a": list(names), "b": list(range(len(names)))}, schema=SCHEMA)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    table = Table(tmp_path / "t.lance", None)
+    table.require(SCHEMA, keep_rows=False)
+    table.append(_rows("x", "y", "z"))
+    return table
+
+
+def test_rows_keep_their_ids_through_deletes_and_compaction(table: Table) -> None:
+    table.append(_rows("w"))
+    table.delete([1])
+    table.compact(max_fragments=1)
+
+    assert table.scan(["a"]).to_pydict() == {"a": ["x", "z", "w"], "_rowid": [0, 2, 3]}
+    assert table.take(np.array([3, 0], np.uint64), ["a"])["a"].to_pylist() == ["w", "x"]
+
+
+def test_take_gives_the_order_asked_for_and_nothing_for_nothing(table: Table) -> None:
+    assert table.take(np.array([2, 0, 1], np.uint64), ["b"])["b"].to_pylist() == [2, 0, 1]
+    assert table.take(np.empty(0, np.uint64), ["b"]).num_rows == 0
+
+
+def test_columns_come_and_go_without_touching_the_rows(table: Table) -> None:
+    wanted = pa.schema([SCHEMA.field("a"), pa.field("c", pa.binary(16))])
+
+    table.require(wanted, keep_rows=True)
+
+    assert table.scan(["a", "c"])["c"].to_pylist() == [None, None, None]
+    assert table.schema is not None and set(table.schema.names) == {"a", "c"}
+
+
+def test_other_columns_without_keeping_rows_empty_the_table(table: Table) -> None:
+    table.require(pa.schema([SCHEMA.field("a")]), keep_rows=False)
+
+    assert table.num_rows() == 0
+
+
+def test_a_writer_discards_what_an_earlier_one_left_unpublished(
+    table: Table, tmp_path: Path
+) -> None:
+    published = table.version
+    assert published is not None
+    table.append(_rows("lost"))
+    # What a power cut leaves: the newest manifest with no bytes in it.
+    broken = tmp_path / "t.lance/_versions" / f"{2**64 - 1 - (published + 2)}.manifest"
+    broken.touch()
+
+    again = Table(tmp_path / "t.lance", published)
+    again.append(_rows("kept"))
+
+    assert again.scan(["a"])["a"].to_pylist() == ["x", "y", "z", "kept"]
+
+
+def test_a_table_that_no_manifest_names_starts_empty(table: Table, tmp_path: Path) -> None:
+    again = Table(tmp_path / "t.lance", None)
+    again.require(SCHEMA, keep_rows=False)
+
+    assert again.num_rows() == 0
+
+
+def test_a_reader_stays_on_its_version(table: Table, tmp_path: Path) -> None:
+    before = table.reader()
+    version = table.version
+    assert version is not None
+    table.delete([0, 1, 2])
+
+    assert before.count_rows() == 3
+    assert open_table(tmp_path / "t.lance", version).count_rows() == 3
+
+
+def test_replace_writes_no_version_when_nothing_differs(table: Table) -> None:
+    version = table.version
+    table.replace(_rows("x", "y", "z"))
+    same = table.version
+    table.replace(_rows("x"))
+
+    assert same == version
+    assert table.scan(["a"])["a"].to_pylist() == ["x"]
+
+
+def test_scan_last_append_gives_only_the_newest_rows(table: Table) -> None:
+    table.append(_rows("n", "m"))
+
+    assert table.scan_last_append(["a"]).to_pydict() == {"a": ["n", "m"], "_rowid": [3, 4]}
