@@ -1,5 +1,73 @@
-"""Raw files in; a clean corpus, a training stream and a hybrid search index out, kept in step."""
+"""Raw files in; a clean corpus, a training stream and a hybrid search index out, kept in step.
+
+import penstock as ps
+
+ps.Flow(source=ps.files("docs")).run("corpus")
+for hit in ps.Store.open("corpus").search("how to resume a run"):
+    print(hit.score, hit.doc_id, hit.text)
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from penstock.build.report import RunReport
+    from penstock.decisions import ExactDedup
+    from penstock.errors import PenstockError, RowError
+    from penstock.flow import Flow
+    from penstock.sources import files, jsonl, parquet
+    from penstock.steps import Chunk, Embed, Keep, Map, Normalize
+    from penstock.store import Hit, Store
+
+# Where each public name lives. They load when first used, so that a command
+# which needs none of them answers at once.
+_HOMES = {
+    "Chunk": "penstock.steps",
+    "Embed": "penstock.steps",
+    "ExactDedup": "penstock.decisions",
+    "Flow": "penstock.flow",
+    "Hit": "penstock.store",
+    "Keep": "penstock.steps",
+    "Map": "penstock.steps",
+    "Normalize": "penstock.steps",
+    "PenstockError": "penstock.errors",
+    "RowError": "penstock.errors",
+    "RunReport": "penstock.build.report",
+    "Store": "penstock.store",
+    "files": "penstock.sources",
+    "jsonl": "penstock.sources",
+    "parquet": "penstock.sources",
+}
+
+__all__ = [
+    "Chunk",
+    "Embed",
+    "ExactDedup",
+    "Flow",
+    "Hit",
+    "Keep",
+    "Map",
+    "Normalize",
+    "PenstockError",
+    "RowError",
+    "RunReport",
+    "Store",
+    "files",
+    "jsonl",
+    "parquet",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,1 +1,10 @@
-"""TODO"""
+"""What happens to documents, one step a file: normalise, a user's own, chunk, embed."""
+
+from __future__ import annotations
+
+from penstock.steps.chunk import Chunk
+from penstock.steps.custom import Keep, Map
+from penstock.steps.embed import Embed
+from penstock.steps.normalize import Normalize
+
+__all__ = ["Chunk", "Embed", "Keep", "Map", "Normalize"]

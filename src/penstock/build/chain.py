@@ -1,0 +1,187 @@
+"""From raw bytes to a document's row: decode, the document steps, the signatures.
+
+Everything here is a pure function of one document, so it may run in any thread
+or process, in any batch. A document for which a step raises leaves the batch
+with a `Failure`; the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.build.plan import Plan, step_name
+from penstock.cores import num_cores
+from penstock.engine import Stage, apply_rows
+from penstock.errors import RowError
+from penstock.protocols import DocumentStep
+from penstock.records import BLOBS, Failure, hash_column
+from penstock.steps.decode import decode
+
+_STEP_COLUMNS = ["doc_id", "media_type", "metadata", "text"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A batch of documents on its way through the chain.
+
+    Attributes:
+        rows: `RAW`, `content_hash`, `replaces` (uint64, the row id of the document's row in the
+            table, null if new), then `source_metadata`, `text` and signatures as they come.
+        keys: `item` and `doc_id` of every document read, also of unchanged ones.
+        failures: Documents that left the batch.
+        unchanged: Row ids whose document was read and found as it was.
+        finished: Items whose last row is in this or an earlier batch, and their version.
+        recomputed: Row ids that were computed again from the store as the flow changed.
+        bytes_read: Raw bytes read.
+    """
+
+    rows: pa.RecordBatch
+    keys: pa.RecordBatch
+    failures: tuple[Failure, ...] = ()
+    unchanged: tuple[int, ...] = ()
+    finished: tuple[tuple[str, str], ...] = ()
+    recomputed: tuple[int, ...] = ()
+    bytes_read: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """What the chain made of a batch: rows to write."""
+
+    documents: pa.RecordBatch
+    replaces: pa.Array
+    blobs: pa.RecordBatch
+    work: Work
+
+
+def chain_stages(plan: Plan) -> list[Stage]:
+    """The chain as stages of the engine; neighbours that may share a thread share a stage."""
+    groups: list[tuple[str, list[tuple[str, Callable[[Work], Work]]]]] = [
+        ("threads", [("decode", decode_work)])
+    ]
+    signatures = {id(step): name for name, step in plan.decisions.items()}
+    for step in plan.chain:
+        function: Callable[[Work], Work]
+        if isinstance(step, DocumentStep):
+            function = partial(_apply, step)
+        else:
+            function = partial(_sign, step, signatures[id(step)])
+        workers = getattr(step, "workers", "threads")
+        if workers != groups[-1][0]:
+            groups.append((workers, []))
+        groups[-1][1].append((step_name(step), function))
+    stages = [
+        Stage(
+            name=" + ".join(name for name, _ in group),
+            function=partial(_run_all, [function for _, function in group]),
+            width=num_cores(),
+            kind=workers,
+            count=_num_rows,
+        )
+        for workers, group in groups
+        if group
+    ]
+    finish = partial(finish_work, plan.chain_fingerprint, plan.documents_schema)
+    return [*stages, Stage(name="hash", function=finish, width=num_cores(), count=_num_documents)]
+
+
+def decode_work(work: Work) -> Work:
+    """Add the column `text`; what is not text leaves."""
+    text, keep, failures = decode(work.rows)
+    rows = work.rows if failures == () else work.rows.filter(keep)
+    rows = rows.append_column("source_metadata", rows["metadata"]).append_column("text", text)
+    return replace(work, rows=rows, failures=work.failures + failures)
+
+
+def finish_work(fingerprint: str, schema: pa.Schema, work: Work) -> Computed:
+    """Hash the final text and lay the rows out as the table has them."""
+    rows = work.rows
+    size = rows.num_rows
+    same_metadata = pc.equal(rows["source_metadata"], rows["metadata"])
+    has_blob = pc.not_equal(rows["text"].cast(pa.large_binary()), rows["raw"])
+    columns = {
+        **{name: rows[name] for name in rows.schema.names},
+        "text_hash": hash_column(rows["text"]),
+        "source_metadata": pc.if_else(
+            same_metadata, pa.scalar(None, pa.string()), rows["source_metadata"]
+        ),
+        "has_blob": has_blob,
+        "fingerprint": pa.array([fingerprint] * size, pa.string()),
+    }
+    documents = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+    return Computed(
+        documents=documents,
+        replaces=rows["replaces"],
+        blobs=pa.RecordBatch.from_arrays(
+            [rows[name].filter(has_blob) for name in BLOBS.names], schema=BLOBS
+        ),
+        work=replace(work, rows=rows.slice(0, 0)),
+    )
+
+
+def _run_all(functions: list[Callable[[Work], Work]], work: Work) -> Work:
+    for function in functions:
+        work = function(work)
+    return work
+
+
+def _apply(step: DocumentStep, work: Work) -> Work:
+    done, work = _isolated(step, step.apply, work)
+    if done is None:
+        return work
+    rows = work.rows
+    for name in ("metadata", "text"):
+        where = rows.schema.get_field_index(name)
+        rows = rows.set_column(where, rows.schema.field(name), done[name])
+    return replace(work, rows=rows)
+
+
+def _sign(step: Any, column: str, work: Work) -> Work:
+    def sign(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays([step.signature(batch)], names=[column])
+
+    done, work = _isolated(step, sign, work)
+    signature = pa.array([], step.signature_type) if done is None else done[column]
+    return replace(work, rows=work.rows.append_column(column, signature))
+
+
+def _isolated(
+    step: object, function: Callable[[pa.RecordBatch], pa.RecordBatch], work: Work
+) -> tuple[pa.RecordBatch | None, Work]:
+    """Call a function on the batch; rows for which it raises leave with a failure."""
+    if not work.rows.num_rows:
+        return None, work
+    done, kept, errors = apply_rows(function, work.rows.select(_STEP_COLUMNS))
+    if not errors:
+        return done, work
+    failures = tuple(_failure(step, work.rows, row, error) for row, error in errors)
+    rows = work.rows.take(pa.array(np.asarray(kept, np.int64)))
+    return done, replace(work, rows=rows, failures=work.failures + failures)
+
+
+def _failure(step: object, rows: pa.RecordBatch, row: int, error: Exception) -> Failure:
+    told = error if isinstance(error, RowError) else RowError(type(error).__name__, str(error))
+    return Failure(
+        doc_id=rows["doc_id"][row].as_py(),
+        item=rows["item"][row].as_py(),
+        step=step_name(step),
+        error=told.error,
+        message=told.message,
+        advice=told.advice or "Correct the document or the step; the next build tries again",
+        transient=True,
+    )
+
+
+def _num_rows(work: Work) -> int:
+    return int(work.rows.num_rows)
+
+
+def _num_documents(computed: Computed) -> int:
+    return int(computed.documents.num_rows)

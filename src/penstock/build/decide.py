@@ -1,0 +1,65 @@
+"""Bring the verdicts table in step with the documents: every decision, over the whole corpus."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.build.plan import Plan
+from penstock.records import VERDICTS
+from penstock.store.tables import Table
+
+
+def decide(plan: Plan, documents: Table) -> pa.Table:
+    """The verdict on every document, sorted by `doc_id`.
+
+    Each decision sees only what the decisions before it kept.
+
+    Cost: reads `doc_id` and the signatures of every document, nothing else.
+    """
+    names = list(plan.decisions)
+    left = documents.scan(["doc_id", *names]).drop_columns(["_rowid"]).sort_by("doc_id")
+    dropped: list[pa.Table] = []
+    for name, decision in plan.decisions.items():
+        gone = decision.decide(left["doc_id"], left[name])
+        dropped.append(gone.cast(VERDICTS))
+        stays = pc.is_in(left["doc_id"], value_set=gone["doc_id"].combine_chunks())
+        left = left.filter(pc.invert(stays))
+    size = left.num_rows
+    kept = pa.table(
+        {
+            "doc_id": left["doc_id"],
+            "verdict": pa.array(["kept"], pa.string()).take(pa.nulls(size, pa.int8()).fill_null(0)),
+            "rule": pa.nulls(size, pa.string()),
+            "score": pa.nulls(size, pa.float64()),
+            "duplicate_of": pa.nulls(size, pa.string()),
+        },
+        schema=VERDICTS,
+    )
+    return pa.concat_tables([kept, *dropped]).sort_by("doc_id")
+
+
+def write_verdicts(table: Table, verdicts: pa.Table) -> None:
+    """Put these verdicts in the table, rewriting only the rows that changed.
+
+    Cost: reads the table once; writes what differs.
+    """
+    table.require(VERDICTS, keep_rows=False)
+    before = table.scan(VERDICTS.names)
+    old, new = _row_keys(before), _row_keys(verdicts)
+    stale = before.filter(pc.invert(pc.is_in(old, value_set=new)))
+    fresh = verdicts.filter(pc.invert(pc.is_in(new, value_set=old)))
+    if len(stale):
+        table.delete(stale["_rowid"].to_numpy())
+    table.append(fresh)
+    table.compact()
+
+
+def kept_documents(verdicts: pa.Table) -> pa.Array:
+    """`doc_id` of the documents that every decision kept, sorted."""
+    return verdicts.filter(pc.equal(verdicts["verdict"], "kept"))["doc_id"].combine_chunks()
+
+
+def _row_keys(rows: pa.Table) -> pa.Array:
+    texts = [pc.fill_null(rows[name].cast(pa.string()), "\1") for name in VERDICTS.names]
+    return pc.binary_join_element_wise(*texts, "\0").combine_chunks()

@@ -1,0 +1,353 @@
+"""Bring the documents table in step with the source.
+
+Three kinds of work flow through one pipeline: items that are new or changed are
+read; rows that an earlier flow computed are computed again from the bytes that
+the store keeps; what is gone is deleted. Each checkpoint is a consistent state,
+so an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.build.chain import Computed, Work, chain_stages
+from penstock.build.changes import (
+    ITEMS_TABLE,
+    Changes,
+    OldRows,
+    duplicate_id,
+    empty_keys,
+    find_changes,
+)
+from penstock.build.plan import Plan
+from penstock.build.report import Counts
+from penstock.cores import num_cores
+from penstock.engine import Stage
+from penstock.records import BLOBS, FAILURES, Failure, Listing, Read, failure_table
+from penstock.store.tables import Table
+
+_FLUSH_BYTES = 64 << 20
+"""Rows gathered before they are written: one fragment each. Bounds memory and file count."""
+
+CHECKPOINT_S = 30.0
+"""Longest work that an interruption costs."""
+
+_RECOMPUTE_ROWS = 512
+
+
+@dataclass(slots=True)
+class Documents:
+    """The tables of this phase, and what is gathered for them.
+
+    Attributes:
+        plan: The flow.
+        items: What the source held when it was last read.
+        documents: One row per document.
+        blobs: Raw bytes that differ from the text.
+        failures: Rows that could not be processed.
+        counts: Updated as the phase goes.
+        previous_chain: Fingerprint of the chain of the last run.
+    """
+
+    plan: Plan
+    items: Table
+    documents: Table
+    blobs: Table
+    failures: Table
+    counts: Counts
+    previous_chain: str
+    _changes: Changes | None = None
+    _old: OldRows | None = None
+    _failed_before: pa.Table | None = None
+    _failed: list[Failure] = field(default_factory=list)
+    _finished: dict[str, str] = field(default_factory=dict)
+    _seen: dict[str, set[str]] = field(default_factory=dict)
+    _rows: list[pa.RecordBatch] = field(default_factory=list)
+    _raw: list[pa.RecordBatch] = field(default_factory=list)
+    _deleted: set[int] = field(default_factory=set)
+    _blobs_grew: bool = False
+
+    def prepare(self, listing: Listing, *, verify: bool) -> bool:
+        """Find what there is to do; False if the source and the flow are as they were."""
+        self.items.require(ITEMS_TABLE, keep_rows=False)
+        self.failures.require(FAILURES, keep_rows=False)
+        recorded = self.items.scan(ITEMS_TABLE.names).drop_columns(["_rowid"])
+        self._failed_before = self.failures.scan(FAILURES.names).drop_columns(["_rowid"])
+        self._failed = list(listing.failures)
+        again = self._failed_before
+        if self.previous_chain == self.plan.chain_fingerprint:
+            again = again.filter(again["transient"])
+        retry = again["item"].combine_chunks()
+        changes = find_changes(listing, recorded, self.plan.reader, retry=retry, verify=verify)
+        self._changes = changes
+        self.counts.items_listed = listing.items.num_rows
+        self.counts.items_unchanged = changes.unchanged.num_rows
+        self.counts.items_removed = len(changes.removed)
+        listed_before = pc.equal(self._failed_before["step"], "list")
+        return bool(
+            len(changes.stale)
+            or len(changes.removed)
+            or listing.failures
+            or (pc.any(listed_before).as_py() or False)
+            or self.documents.version is None
+            or self.previous_chain != self.plan.chain_fingerprint
+        )
+
+    def open(self) -> None:
+        """Load what the stale items had, and give the tables their columns."""
+        assert self._changes is not None
+        self.documents.require(self.plan.documents_schema, keep_rows=True)
+        self.blobs.require(BLOBS, keep_rows=False)
+        touched = pa.concat_arrays([self._changes.stale, self._changes.removed])
+        self._old = OldRows(self.documents, touched)
+        for item in self._changes.removed.to_pylist():
+            self._forget_item(item)
+
+    def work(self) -> Iterator[Any]:
+        """What the first stage gets: rows to compute again, then tasks of the source."""
+        assert self._changes is not None
+        yield from self._rows_of_another_chain()
+        yield from self.plan.source.tasks(self._changes.stale.to_pylist())
+
+    def stages(self) -> list[Stage]:
+        """Read, then the chain."""
+        read = Stage(name="read", function=self._read, width=num_cores(), count=_num_rows)
+        return [read, *chain_stages(self.plan)]
+
+    def add(self, computed: Computed) -> None:
+        """Take in one batch, in order."""
+        assert self._old is not None
+        work = computed.work
+        documents, replaces = self._without_doubles(computed)
+        replaced = replaces.drop_null().to_pylist()
+        self._deleted.update(replaced, work.recomputed)
+        for item in set(work.keys["item"].to_pylist()):
+            # What is left of an item's rows when it is done was not found again.
+            self._old.row_ids.get(item, set()).difference_update(work.unchanged, replaced)
+        self._rows.append(documents)
+        self._raw.append(computed.blobs)
+        self._failed.extend(work.failures)
+        for item, version in work.finished:
+            self._finished[item] = version
+            self._seen.pop(item, None)
+            self._forget_item(item)
+        changed = len(replaces) - replaces.null_count
+        counts = self.counts
+        counts.items_read += len(work.finished)
+        counts.bytes_read += work.bytes_read
+        counts.documents_unchanged += len(work.unchanged)
+        if work.recomputed:
+            counts.documents_recomputed += documents.num_rows
+        else:
+            counts.documents_changed += changed
+            counts.documents_new += documents.num_rows - changed
+        if sum(batch.nbytes for batch in self._rows) > _FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is gathered."""
+        if self._deleted:
+            self.documents.delete(self._deleted)
+            self._deleted = set()
+        if self._rows:
+            self.documents.append(pa.Table.from_batches(self._rows))
+            self._rows = []
+        raw = pa.Table.from_batches(self._raw, BLOBS)
+        if raw.num_rows:
+            self.blobs.append(raw)
+            self._blobs_grew = True
+        self._raw = []
+
+    def save(self) -> None:
+        """Flush, and record which items are done and which rows failed: a consistent state."""
+        self.flush()
+        assert self._changes is not None
+        done = pa.table(
+            {
+                "item": pa.array(self._finished, pa.string()),
+                "version": pa.array(self._finished.values(), pa.string()),
+                "reader": pa.array([self.plan.reader] * len(self._finished), pa.string()),
+            },
+            schema=ITEMS_TABLE,
+        )
+        standing = self._changes.unchanged.cast(ITEMS_TABLE)
+        self.items.replace(pa.concat_tables([standing, done]).sort_by("item"))
+        self.failures.replace(self._failure_rows())
+
+    def finish(self) -> None:
+        """Settle what can be told only at the end: rows not seen again, ids and blobs."""
+        assert self._old is not None
+        for item in list(self._old.row_ids):
+            self._forget_item(item)
+        self.flush()
+        self._drop_double_ids()
+        if self._blobs_grew or self.counts.documents_removed or self.counts.documents_changed:
+            self._tidy_blobs()
+        self.save()
+        for table in (self.documents, self.blobs):
+            table.compact()
+
+    def _read(self, task: Any) -> Work:
+        if isinstance(task, Work):
+            return task
+        assert self._old is not None
+        return self._old.compare(self.plan.source.read(task))
+
+    def _forget_item(self, item: str) -> None:
+        """Delete the rows of an item that were not found again."""
+        assert self._old is not None
+        lost = self._old.row_ids.pop(item, set())
+        self._deleted |= lost
+        self.counts.documents_removed += len(lost)
+
+    def _without_doubles(self, computed: Computed) -> tuple[pa.RecordBatch, pa.Array]:
+        """Leave out rows whose `doc_id` an earlier batch of the same item had."""
+        keys = computed.work.keys
+        doubles: list[str] = []
+        for item, doc_id in zip(keys["item"].to_pylist(), keys["doc_id"].to_pylist(), strict=True):
+            seen = self._seen.setdefault(item, set())
+            if doc_id in seen:
+                doubles.append(doc_id)
+                self._failed.append(duplicate_id(doc_id, item))
+            seen.add(doc_id)
+        if not doubles:
+            return computed.documents, computed.replaces
+        keep = pc.invert(pc.is_in(computed.documents["doc_id"], value_set=pa.array(doubles)))
+        return computed.documents.filter(keep), computed.replaces.filter(keep)
+
+    def _rows_of_another_chain(self) -> Iterator[Work]:
+        """Batches of rows that another chain computed, with their raw bytes."""
+        assert self._changes is not None
+        if not self.documents.num_rows():
+            return
+        state = self.documents.scan(["fingerprint", "item"])
+        other = pc.not_equal(state["fingerprint"], self.plan.chain_fingerprint)
+        away = pa.concat_arrays([self._changes.stale, self._changes.removed])
+        other = pc.and_(other, pc.invert(pc.is_in(state["item"], value_set=away)))
+        ids = state["_rowid"].filter(other).to_numpy()
+        if not len(ids):
+            return
+        known = self.blobs.scan(["content_hash"])
+        blob_rows = dict(
+            zip(known["content_hash"].to_pylist(), known["_rowid"].to_pylist(), strict=True)
+        )
+        for start in range(0, len(ids), _RECOMPUTE_ROWS):
+            yield self._recompute(ids[start : start + _RECOMPUTE_ROWS], blob_rows)
+
+    def _recompute(self, ids: Any, blob_rows: dict[bytes, int]) -> Work:
+        columns = [
+            "doc_id",
+            "item",
+            "text",
+            "content_hash",
+            "media_type",
+            "metadata",
+            "source_metadata",
+            "has_blob",
+        ]
+        rows = self.documents.take(ids, columns)
+        raw = rows["text"].cast(pa.large_binary()).combine_chunks()
+        has_blob = rows["has_blob"].combine_chunks()
+        if pc.any(has_blob).as_py():
+            hashes = rows["content_hash"].filter(has_blob).to_pylist()
+            wanted = np.array([blob_rows[name] for name in hashes], np.uint64)
+            blobs = self.blobs.take(wanted, ["raw"])["raw"].combine_chunks()
+            raw = pc.replace_with_mask(raw, has_blob, blobs)
+        size = len(rows)
+        batch = pa.RecordBatch.from_pydict(
+            {
+                "doc_id": _one(rows["doc_id"]),
+                "item": _one(rows["item"]),
+                "raw": raw,
+                "media_type": _one(rows["media_type"]),
+                "metadata": _one(pc.coalesce(rows["source_metadata"], rows["metadata"])),
+                "content_hash": _one(rows["content_hash"]),
+                "replaces": pa.nulls(size, pa.uint64()),
+            }
+        )
+        return Work(rows=batch, keys=empty_keys(), recomputed=tuple(ids.tolist()))
+
+    def _failure_rows(self) -> pa.Table:
+        """Failures that stand and those of this run, each place once, with its tries."""
+        assert self._changes is not None and self._failed_before is not None
+        before = self._failed_before
+        stands = pc.and_(
+            pc.is_in(before["item"], value_set=self._changes.unchanged["item"].combine_chunks()),
+            pc.not_equal(before["step"], "list"),
+        )
+        places = zip(before["doc_id"].to_pylist(), before["step"].to_pylist(), strict=True)
+        tries = dict(zip(places, before["tries"].to_pylist(), strict=True))
+        now = {(failure.doc_id, failure.step, failure.item): failure for failure in self._failed}
+        table = failure_table(now.values())
+        counted = [tries.get((doc_id, step), 0) + 1 for doc_id, step, _ in now]
+        where = table.schema.get_field_index("tries")
+        table = table.set_column(where, FAILURES.field("tries"), pa.array(counted, pa.int32()))
+        rows = pa.concat_tables([before.filter(stands).cast(FAILURES), table])
+        return rows.sort_by([("doc_id", "ascending"), ("step", "ascending")])
+
+    def _drop_double_ids(self) -> None:
+        """Where two items hold the same `doc_id`, keep the row of the first item by name."""
+        rows = self.documents.scan(["doc_id"])
+        if pc.count_distinct(rows["doc_id"]).as_py() == rows.num_rows:
+            return
+        groups = rows.group_by("doc_id").aggregate([("_rowid", "count")])
+        doubles = groups.filter(pc.greater(groups["_rowid_count"], 1))["doc_id"].combine_chunks()
+        ids = rows.filter(pc.is_in(rows["doc_id"], value_set=doubles))["_rowid"].to_numpy()
+        found = self.documents.take(ids, ["doc_id", "item"]).sort_by(
+            [("doc_id", "ascending"), ("item", "ascending")]
+        )
+        last = None
+        for row in found.to_pylist():
+            if row["doc_id"] == last:
+                self._deleted.add(row["_rowid"])
+                self._failed.append(duplicate_id(row["doc_id"], row["item"]))
+            last = row["doc_id"]
+        self.flush()
+
+    def _tidy_blobs(self) -> None:
+        """Keep each needed blob once."""
+        if not self.blobs.num_rows():
+            return
+        needed = self.documents.scan(["content_hash"], where="has_blob")["content_hash"]
+        rows = self.blobs.scan(["content_hash"])
+        first = rows.group_by("content_hash").aggregate([("_rowid", "min")])
+        first = first.filter(pc.is_in(first["content_hash"], value_set=_one(needed)))
+        keep = pc.is_in(rows["_rowid"], value_set=_one(first["_rowid_min"]))
+        self.blobs.delete(rows["_rowid"].filter(pc.invert(keep)).to_numpy())
+
+
+def run_documents(
+    phase: Documents,
+    run: Callable[[Iterator[Any], list[Stage]], Iterator[Any]],
+    checkpoint: Callable[[], None],
+) -> None:
+    """Pull every batch through the pipeline, saving progress at intervals.
+
+    Args:
+        phase: The tables.
+        run: `run_stages` with the run's monitor and cancel token.
+        checkpoint: Makes the saved state durable for the next writer.
+    """
+    phase.open()
+    saved = time.monotonic()
+    for computed in run(phase.work(), phase.stages()):
+        phase.add(computed)
+        if time.monotonic() - saved > CHECKPOINT_S:
+            phase.save()
+            checkpoint()
+            saved = time.monotonic()
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks()
+
+
+def _num_rows(work: Work | Read) -> int:
+    return int(work.rows.num_rows)

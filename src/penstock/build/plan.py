@@ -1,0 +1,137 @@
+"""A flow, checked and named: what a run needs to know, and what its results depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from penstock.errors import ConfigError
+from penstock.fingerprint import fingerprint
+from penstock.protocols import Decision, DocumentStep, Source
+from penstock.records import CHUNKS, DOCUMENTS, HASH
+from penstock.steps import Chunk, Embed
+
+# Bumped when decoding, or what a run writes for the same steps, changes.
+_REVISION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A checked flow.
+
+    Attributes:
+        source: Where rows come from.
+        chain: Document steps and decisions, in order.
+        chunk: Cuts the kept documents; None ends the flow with the documents.
+        embed: Embeds the chunks; None leaves them to words alone.
+        reader: Fingerprint of the source: a change reads every item again.
+        chain_fingerprint: Of all that a document's row depends on.
+        cut_fingerprint: Of how documents are cut.
+        embedded_by: Of the model; "" without one.
+    """
+
+    source: Source
+    chain: tuple[DocumentStep | Decision, ...]
+    chunk: Chunk | None
+    embed: Embed | None
+    reader: str
+    chain_fingerprint: str
+    cut_fingerprint: str
+    embedded_by: str
+
+    @property
+    def decisions(self) -> dict[str, Decision]:
+        """The decisions by the name of their signature's column, in order."""
+        found: dict[str, Decision] = {}
+        for step in self.chain:
+            if isinstance(step, Decision):
+                name = f"signature_{step.rule}"
+                found[name if name not in found else f"{name}_{len(found)}"] = step
+        return found
+
+    @property
+    def documents_schema(self) -> pa.Schema:
+        """Columns of the documents table."""
+        signatures = [pa.field(name, d.signature_type) for name, d in self.decisions.items()]
+        return pa.schema([*DOCUMENTS, *signatures])
+
+    def chunks_schema(self, dim: int | None) -> pa.Schema:
+        """Columns of the chunks table; `dim` is the length of an embedding."""
+        extra = [
+            pa.field("title", pa.string(), nullable=False),
+            pa.field("media_type", pa.string(), nullable=False),
+            DOCUMENTS.field("metadata"),
+            pa.field("cut_key", HASH, nullable=False),
+            pa.field("embedded_by", pa.string(), nullable=False),
+        ]
+        if dim is not None:
+            extra.append(pa.field("embedding", pa.list_(pa.float32(), dim), nullable=False))
+        return pa.schema([*CHUNKS, *extra])
+
+    def describe(self) -> dict[str, Any]:
+        """The flow as the manifest keeps it."""
+        steps = [step for step in (*self.chain, self.chunk, self.embed) if step is not None]
+        embed = self.embed
+        return {
+            "source": repr(self.source),
+            "steps": [
+                {"name": step_name(step), "settings": repr(step), "fingerprint": fingerprint(step)}
+                for step in steps
+            ],
+            "reader": self.reader,
+            "chain": self.chain_fingerprint,
+            "cut": self.cut_fingerprint,
+            "embed": None
+            if embed is None
+            else {
+                "model": embed.model,
+                "precision": embed.precision,
+                "fingerprint": self.embedded_by,
+            },
+        }
+
+
+def make_plan(source: Source, steps: Sequence[object]) -> Plan:
+    """Check that these steps make a flow, and name what its results depend on.
+
+    Raises:
+        ConfigError: Something is not a step, or stands in the wrong place.
+    """
+    if not isinstance(source, Source):
+        raise ConfigError("Flow.source", source, "must be a source, such as ps.files('docs')")
+    rest = list(steps)
+    embed = rest.pop() if rest and isinstance(rest[-1], Embed) else None
+    chunk = rest.pop() if rest and isinstance(rest[-1], Chunk) else None
+    if embed is not None and chunk is None:
+        raise ConfigError("Flow.steps", embed, "needs Chunk() right before it")
+    for step in rest:
+        if isinstance(step, (Chunk, Embed)):
+            raise ConfigError(
+                "Flow.steps", step, "must come last: document steps, decisions, Chunk, Embed"
+            )
+        if not isinstance(step, (DocumentStep, Decision)):
+            raise ConfigError(
+                "Flow.steps",
+                step,
+                "must be a step; make one of your own function with ps.Map or ps.Keep",
+            )
+    return Plan(
+        source=source,
+        chain=tuple(rest),
+        chunk=chunk,
+        embed=embed,
+        reader=fingerprint(source),
+        chain_fingerprint=fingerprint([_REVISION, *rest]),
+        cut_fingerprint="" if chunk is None else fingerprint([_REVISION, chunk]),
+        embedded_by="" if embed is None else embed.fingerprint(),
+    )
+
+
+def step_name(step: object) -> str:
+    """A step's name in failures, counts and progress: its class, and a user's function's name."""
+    function = getattr(step, "function", None)
+    name = type(step).__name__
+    return name if function is None else f"{name}({getattr(function, '__name__', '...')})"

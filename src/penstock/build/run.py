@@ -1,0 +1,295 @@
+"""One run, from the lease to the published manifest."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.build.chunks import Chunks, run_chunks
+from penstock.build.decide import decide, kept_documents, write_verdicts
+from penstock.build.documents import Documents, run_documents
+from penstock.build.plan import Plan, step_name
+from penstock.build.report import Counts, FunnelStep, RunReport
+from penstock.engine import Cancel, Stage, bottleneck, handle_interrupts, run_stages, show_progress
+from penstock.errors import StoreError
+from penstock.index import Index, IndexManifest, update_index
+from penstock.store.files import all_files, fsync_new
+from penstock.store.lease import Lease
+from penstock.store.manifest import Manifest, publish, save_checkpoint, starting_point
+from penstock.store.tables import Table
+
+Progress = Literal["auto", "rich", "plain", "json", "none"]
+
+_PHASES = ("list", "documents", "decide", "chunks", "index", "publish")
+
+_TABLES = ("items", "documents", "blobs", "failures", "verdicts", "chunks")
+
+_INDEX_ROWS = 4096
+"""Chunks handed to the index at a time."""
+
+
+def run_plan(
+    plan: Plan, store: str | os.PathLike[str], *, verify: bool, progress: Progress
+) -> RunReport:
+    """See `penstock.Flow.run`."""
+    folder = Path(store)
+    with _explained(folder):
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        cancel = Cancel()
+        with (
+            Lease(folder) as lease,
+            show_progress(_PHASES, progress) as shown,
+            handle_interrupts(cancel, shown.message),
+        ):
+            return _Run(plan, folder, lease, cancel, shown, verify=verify).go()
+
+
+class _Run:
+    """The state of one run: its tables, what it counted, and how it shows itself."""
+
+    def __init__(
+        self, plan: Plan, folder: Path, lease: Lease, cancel: Cancel, shown: Any, *, verify: bool
+    ) -> None:
+        self._plan, self._folder, self._lease = plan, folder, lease
+        self._cancel, self._shown, self._verify = cancel, shown, verify
+        self._started = time.time()
+        self._durable = all_files(folder)
+        self._start = starting_point(folder)
+        self._tables = {
+            name: Table(folder / f"{name}.lance", self._start.tables.get(name)) for name in _TABLES
+        }
+        self._counts = Counts()
+        self._seconds: dict[str, float] = {}
+        self._stages: dict[str, list[dict[str, Any]]] = {}
+        self._bottleneck = ("", 0.0)
+
+    def go(self) -> RunReport:
+        """Every phase in turn; nothing is visible to readers before the last line."""
+        flow = self._start.flow
+        tables = self._tables
+        documents = Documents(
+            plan=self._plan,
+            items=tables["items"],
+            documents=tables["documents"],
+            blobs=tables["blobs"],
+            failures=tables["failures"],
+            counts=self._counts,
+            previous_chain=flow.get("chain", ""),
+        )
+        with self._phase("list"):
+            listing = self._plan.source.list()
+            work = documents.prepare(listing, verify=self._verify)
+        if work:
+            self._documents(documents)
+        moved = self._version("documents") != self._start.tables.get("documents")
+        kept: pa.Array | None = None
+        if moved or work or flow.get("chain") != self._plan.chain_fingerprint:
+            with self._phase("decide"):
+                verdicts = decide(self._plan, tables["documents"])
+                write_verdicts(tables["verdicts"], verdicts)
+                kept = kept_documents(verdicts)
+        index = self._start.index
+        described = self._plan.describe()
+        same_cut = all(flow.get(name) == described[name] for name in ("cut", "embed"))
+        complete = "chunks" in self._start.tables and index is not None
+        if self._plan.chunk is None:
+            index = None
+        elif kept is not None or not same_cut or not complete:
+            index = self._chunks_and_index(kept)
+        with self._phase("publish"):
+            return self._publish(index)
+
+    def _documents(self, documents: Documents) -> None:
+        total = self._counts.items_listed - self._counts.items_unchanged
+        with self._pipeline("documents", total) as run:
+            run_documents(documents, run, lambda: self._checkpoint(self._start.flow))
+        if self._cancel.is_set():
+            documents.save()
+            self._checkpoint(self._start.flow)
+            raise KeyboardInterrupt
+        documents.finish()
+
+    def _chunks_and_index(self, kept: pa.Array | None) -> dict[str, Any]:
+        if kept is None:
+            verdicts = self._tables["verdicts"].scan(["doc_id", "verdict"])
+            kept = kept_documents(verdicts.sort_by("doc_id"))
+        embed = self._plan.embed
+        encoder = None if embed is None else embed.open()
+        try:
+            chunks = Chunks(
+                plan=self._plan,
+                documents=self._tables["documents"],
+                chunks=self._tables["chunks"],
+                encoder=encoder,
+                counts=self._counts,
+            )
+            total = chunks.prepare(kept)
+            with self._pipeline("chunks", total) as run:
+                run_chunks(chunks, run, lambda: self._checkpoint(self._flow_so_far()))
+        finally:
+            if encoder is not None:
+                encoder.close()
+        if self._cancel.is_set():
+            chunks.flush()
+            self._checkpoint(self._flow_so_far())
+            raise KeyboardInterrupt
+        chunks.finish()
+        with self._phase("index"):
+            return self._index()
+
+    def _flow_so_far(self) -> dict[str, Any]:
+        # The documents are of this plan, the chunks not yet all: the next run looks at them.
+        done = self._plan.describe()
+        return {"reader": done["reader"], "chain": done["chain"]}
+
+    def _index(self) -> dict[str, Any]:
+        table = self._tables["chunks"]
+        folder = self._folder / "index"
+        folder.mkdir(exist_ok=True)
+        before = None if self._start.index is None else IndexManifest.from_json(self._start.index)
+        assert table.schema is not None
+        has_vectors = "embedding" in table.schema.names
+        dim = table.schema.field("embedding").type.list_size if has_vectors else 0
+        if before is not None and before.dim not in (None, dim):
+            before = None
+        now = np.sort(table.scan()["_rowid"].to_numpy())
+        have = np.empty(0, np.uint64)
+        if before is not None:
+            have = Index.open(folder, before).row_ids()
+        added = np.setdiff1d(now, have, assume_unique=True)
+        removed = np.setdiff1d(have, now, assume_unique=True)
+        if before is not None and not len(added) and not len(removed):
+            return before.to_json()
+        rows = self._index_rows(added, has_vectors=has_vectors)
+        return update_index(folder, before, self._start.run, removed, rows).to_json()
+
+    def _index_rows(
+        self, row_ids: npt.NDArray[np.uint64], *, has_vectors: bool
+    ) -> Iterator[pa.RecordBatch]:
+        columns = ["title", "heading_path", "text", *(["embedding"] if has_vectors else [])]
+        for start in range(0, len(row_ids), _INDEX_ROWS):
+            rows = self._tables["chunks"].take(row_ids[start : start + _INDEX_ROWS], columns)
+            rows = rows.rename_columns({"_rowid": "row_id", "heading_path": "heading"})
+            yield from rows.combine_chunks().to_batches()
+
+    def _publish(self, index: dict[str, Any] | None) -> RunReport:
+        if self._plan.chunk is None:
+            self._tables["chunks"] = Table(self._folder / "chunks.lance", None)
+        report = self._report()
+        self._durable = fsync_new(self._folder, self._durable)
+        self._lease.check()
+        report.seconds["total"] = time.time() - self._started
+        manifest = self._manifest(self._plan.describe())
+        publish(self._folder, replace(manifest, index=index, counts=report.to_json()))
+        return report
+
+    def _report(self) -> RunReport:
+        verdicts = self._tables["verdicts"].scan(["verdict", "rule"])
+        failures = self._tables["failures"].scan(["step"])
+        return RunReport(
+            run=self._start.run,
+            counts=self._counts,
+            funnel=_funnel(self._plan, verdicts, failures),
+            documents=self._tables["documents"].num_rows(),
+            kept=int(pc.sum(pc.equal(verdicts["verdict"], "kept")).as_py() or 0),
+            chunks=self._tables["chunks"].num_rows(),
+            failures=failures.num_rows,
+            seconds=self._seconds,
+            stages=self._stages,
+            bottleneck=self._bottleneck[0],
+        )
+
+    def _checkpoint(self, flow: dict[str, Any]) -> None:
+        self._durable = fsync_new(self._folder, self._durable)
+        self._lease.check()
+        save_checkpoint(self._folder, replace(self._manifest(flow), index=self._start.index))
+
+    def _manifest(self, flow: dict[str, Any]) -> Manifest:
+        from penstock import __version__
+
+        versions = {name: self._version(name) for name in _TABLES}
+        return Manifest(
+            run=self._start.run,
+            tables={name: version for name, version in versions.items() if version is not None},
+            flow=flow,
+            started=self._started,
+            finished=time.time(),
+            penstock=__version__,
+        )
+
+    def _version(self, name: str) -> int | None:
+        return self._tables[name].version
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        with self._shown.phase(name):
+            yield
+        self._seconds[name] = time.monotonic() - started
+
+    @contextmanager
+    def _pipeline(
+        self, name: str, total: int
+    ) -> Iterator[Callable[[Iterator[Any], list[Stage]], Iterator[Any]]]:
+        started = time.monotonic()
+        with self._shown.phase(name, total=total) as monitor:
+
+            def run(items: Iterator[Any], stages: list[Stage]) -> Iterator[Any]:
+                return run_stages(items, stages, monitor=monitor, cancel=self._cancel)
+
+            yield run
+        seconds = self._seconds[name] = time.monotonic() - started
+        stats = monitor.snapshot()
+        self._stages[name] = [asdict(stage) for stage in stats]
+        if seconds > self._bottleneck[1]:
+            self._bottleneck = (bottleneck(stats), seconds)
+
+
+def _funnel(plan: Plan, verdicts: pa.Table, failures: pa.Table) -> tuple[FunnelStep, ...]:
+    """What became of every row at every step; the rows of one step are those the last one kept."""
+    failed = dict(_value_counts(failures["step"]))
+    dropped = dict(_value_counts(verdicts["rule"].drop_null()))
+    before = [("list", None), ("read", None), ("decode", None)]
+    steps = [*before, *((step_name(s), getattr(s, "rule", None)) for s in plan.chain)]
+    rows_in = verdicts.num_rows + failures.num_rows
+    funnel = []
+    for name, rule in steps:
+        lost, gone = failed.pop(name, 0), dropped.pop(rule, 0)
+        kept = rows_in - lost - gone
+        funnel.append(FunnelStep(step=name, rows_in=rows_in, kept=kept, dropped=gone, failed=lost))
+        rows_in = kept
+    return tuple(funnel)
+
+
+def _value_counts(column: pa.ChunkedArray) -> Iterator[tuple[str, int]]:
+    for row in pc.value_counts(column).to_pylist():
+        yield row["values"], row["counts"]
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Say what a full disk or a missing right means, in one clear error."""
+    try:
+        yield
+    except OSError as err:
+        # Lance reports without a number.
+        if err.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(err):
+            problem = "the disk is full; free some space and build again"
+        elif err.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            problem = f"it cannot be written ({err.strerror}); check the folder's owner and mode"
+        elif err.errno in (errno.ENOTDIR, errno.EEXIST):
+            problem = "it is a file, not a folder; give the folder of a store"
+        else:
+            raise
+        raise StoreError(str(folder), f"{problem}. The last published run stands") from err

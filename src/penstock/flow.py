@@ -1,0 +1,81 @@
+"""A flow: where rows come from and what becomes of them, as plain Python values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from penstock.build.plan import Plan, make_plan
+from penstock.build.report import RunReport
+from penstock.build.run import Progress, run_plan
+from penstock.decisions import ExactDedup
+from penstock.protocols import Decision, DocumentStep, Source
+from penstock.steps import Chunk, Embed, Normalize
+
+
+def default_steps() -> tuple[DocumentStep | Decision | Chunk | Embed, ...]:
+    """The steps of a flow that names none: normalise, drop exact duplicates, chunk, embed."""
+    return (Normalize(), ExactDedup(), Chunk(), Embed())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """A source and the steps that its documents go through.
+
+    Document steps and decisions come first, in any order, then `Chunk`, then
+    `Embed`; both may be left out. A decision sees only what the decisions
+    before it kept.
+
+    Args:
+        source: `ps.files`, `ps.jsonl`, `ps.parquet`, or a `penstock.protocols.Source`.
+        steps: What happens to the documents.
+
+    Raises:
+        ConfigError: The steps make no flow.
+    """
+
+    source: Source
+    steps: Sequence[DocumentStep | Decision | Chunk | Embed] = field(default_factory=default_steps)
+
+    def __post_init__(self) -> None:
+        self.plan()
+
+    def plan(self) -> Plan:
+        """The flow, checked, with the fingerprints of all that its results depend on."""
+        return make_plan(self.source, self.steps)
+
+    def run(
+        self, store: str | os.PathLike[str], *, verify: bool = False, progress: Progress = "none"
+    ) -> RunReport:
+        """Bring a store in step with the source, and publish the result as a new run.
+
+        Reads, computes and embeds only what is new or changed since the last
+        run, and removes what is gone. Ctrl-C finishes what is under way, keeps
+        it for the next run and raises `KeyboardInterrupt`; a second one stops
+        at once.
+
+        Args:
+            store: Folder of the store; made if it is not there.
+            verify: True reads every item, also those whose size and time of
+                change are as recorded.
+            progress: How to show progress on standard error: ``"auto"`` (live on
+                a terminal, else log lines), ``"rich"``, ``"plain"``, ``"json"``, ``"none"``.
+
+        Returns:
+            What the run did, and what the store holds.
+
+        Raises:
+            SourceError: The source cannot be listed at all.
+            ModelError: The model cannot be found.
+            LeaseError: Another process is writing this store.
+            StoreError: The store cannot be written, or is of a newer format.
+
+        Guarantees: a reader sees the store before this run or after it, never
+        between; after an error, an interrupt or a power cut the last published
+        run stands. The store equals what a first run over today's source gives.
+
+        Cost: listing, plus what changed. Memory does not grow with the corpus
+        but for about 100 bytes a document and 60 a chunk.
+        """
+        return run_plan(self.plan(), store, verify=verify, progress=progress)

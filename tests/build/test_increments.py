@@ -1,0 +1,263 @@
+"""The second build does only what changed, and ends where a fresh one would."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import penstock as ps
+
+Check = Callable[[ps.Flow, Path], None]
+
+
+def test_a_first_build_holds_every_readable_document(words_flow: ps.Flow, tmp_path: Path) -> None:
+    report = words_flow.run(tmp_path / "store")
+    store = ps.Store.open(tmp_path / "store")
+
+    assert store.documents()["doc_id"].to_pylist() == [
+        "code/tool.py",
+        "guide/again.md",
+        "guide/start.md",
+        "notes/a.txt",
+        "notes/b.txt",
+        "notes/latin.txt",
+    ]
+    assert store.failures(["doc_id", "step", "error"]).to_pylist() == [
+        {"doc_id": "image.png", "step": "decode", "error": "binary-file"}
+    ]
+    assert (report.counts.items_listed, report.counts.items_read) == (7, 7)
+    assert (report.documents, report.kept, report.failures) == (6, 5, 1)
+
+
+def test_the_same_text_is_kept_once_under_the_smallest_name(
+    words_flow: ps.Flow, tmp_path: Path
+) -> None:
+    words_flow.run(tmp_path / "store")
+
+    assert ps.Store.open(tmp_path / "store").verdicts(where="verdict = 'dropped'").to_pylist() == [
+        {
+            "doc_id": "notes/b.txt",
+            "verdict": "dropped",
+            "rule": "exact_duplicate",
+            "score": 1.0,
+            "duplicate_of": "notes/a.txt",
+        }
+    ]
+
+
+def test_an_unchanged_source_is_not_read(words_flow: ps.Flow, tmp_path: Path) -> None:
+    words_flow.run(tmp_path / "store")
+    before = ps.Store.open(tmp_path / "store").manifest
+    report = words_flow.run(tmp_path / "store")
+    after = ps.Store.open(tmp_path / "store").manifest
+
+    assert report.counts.items_read == 0
+    assert report.counts.items_unchanged == 7
+    assert (after.run, after.tables, after.index) == ("000002", before.tables, before.index)
+
+
+def _add(tree: Path) -> None:
+    (tree / "new.md").write_text("# New\n\nA page.\n")
+
+
+def _change(tree: Path) -> None:
+    (tree / "guide/start.md").write_text("# Start\n\nInstall it twice.\n")
+
+
+def _delete(tree: Path) -> None:
+    (tree / "code/tool.py").unlink()
+
+
+def _delete_survivor(tree: Path) -> None:
+    (tree / "notes/a.txt").unlink()
+
+
+def _rename(tree: Path) -> None:
+    (tree / "guide/again.md").rename(tree / "guide/once-more.md")
+
+
+def _touch(tree: Path) -> None:
+    os.utime(tree / "guide/again.md", (1, 1))
+
+
+def _swap(tree: Path) -> None:
+    one, two = tree / "guide/again.md", tree / "guide/start.md"
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+
+
+def _break_and_heal(tree: Path) -> None:
+    (tree / "code/tool.py").write_bytes(b"\x00\x01\x02\x00 not text")
+    (tree / "image.png").write_text("Now a text.\n")
+
+
+def _grow_duplicate(tree: Path) -> None:
+    (tree / "a-note.txt").write_text("The same note.\n")
+
+
+def _empty(tree: Path) -> None:
+    for path in tree.rglob("*.*"):
+        path.unlink()
+
+
+EDITS = [
+    _add,
+    _change,
+    _delete,
+    _delete_survivor,
+    _rename,
+    _touch,
+    _swap,
+    _break_and_heal,
+    _grow_duplicate,
+    _empty,
+]
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__.strip("_"))
+def test_after_an_edit_the_store_equals_a_fresh_one(
+    edit: Callable[[Path], None],
+    words_flow: ps.Flow,
+    tree: Path,
+    tmp_path: Path,
+    equals_fresh: Check,
+) -> None:
+    words_flow.run(tmp_path / "store")
+    edit(tree)
+    words_flow.run(tmp_path / "store")
+
+    equals_fresh(words_flow, tmp_path / "store")
+
+
+def test_only_the_changed_document_is_read_and_cut(
+    words_flow: ps.Flow, tree: Path, tmp_path: Path
+) -> None:
+    words_flow.run(tmp_path / "store")
+    _change(tree)
+    counts = words_flow.run(tmp_path / "store").counts
+
+    assert (counts.items_read, counts.documents_changed, counts.documents_new) == (1, 1, 0)
+    assert (counts.chunks_cut, counts.chunks_removed) == (1, 1)
+
+
+def test_a_touched_file_is_read_and_nothing_is_computed(
+    words_flow: ps.Flow, tree: Path, tmp_path: Path
+) -> None:
+    words_flow.run(tmp_path / "store")
+    _touch(tree)
+    counts = words_flow.run(tmp_path / "store").counts
+
+    assert (counts.items_read, counts.documents_unchanged) == (1, 1)
+    assert (counts.documents_changed, counts.chunks_cut) == (0, 0)
+
+
+def test_a_change_that_keeps_size_and_time_is_found_by_verify_only(
+    words_flow: ps.Flow, tree: Path, tmp_path: Path, equals_fresh: Check
+) -> None:
+    path = tree / "notes/a.txt"
+    words_flow.run(tmp_path / "store")
+    stat = path.stat()
+    path.write_text("The SAME note.\n")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    unseen = words_flow.run(tmp_path / "store").counts
+    seen = words_flow.run(tmp_path / "store", verify=True).counts
+
+    assert (unseen.items_read, unseen.documents_changed) == (0, 0)
+    assert (seen.items_read, seen.documents_changed) == (7, 1)
+    equals_fresh(words_flow, tmp_path / "store")
+
+
+FLOW_CHANGES = [
+    pytest.param([ps.Normalize(line_ends=False), ps.ExactDedup(), ps.Chunk()], id="setting"),
+    pytest.param([ps.Normalize(), ps.Chunk()], id="decision-removed"),
+    pytest.param(
+        [
+            ps.Normalize(),
+            ps.Keep(lambda doc: "note" not in doc["text"], rule="notes"),
+            ps.ExactDedup(),
+            ps.Chunk(),
+        ],
+        id="decision-added",
+    ),
+    pytest.param(
+        [ps.Normalize(), ps.Map(lambda doc: {"text": doc["text"].upper()}), ps.Chunk()],
+        id="map-added",
+    ),
+    pytest.param(
+        [
+            ps.Map(lambda doc: {"metadata": {"words": len(doc["text"].split())}}),
+            ps.ExactDedup(),
+            ps.Chunk(),
+        ],
+        id="metadata-changed",
+    ),
+    pytest.param(
+        [ps.Normalize(), ps.ExactDedup(), ps.Chunk(max_tokens=8, overlap_tokens=2)], id="chunk"
+    ),
+    pytest.param([ps.Normalize(), ps.ExactDedup()], id="no-chunks"),
+    pytest.param([], id="nothing"),
+]
+
+
+@pytest.mark.parametrize("steps", FLOW_CHANGES)
+def test_after_a_changed_flow_the_store_equals_a_fresh_one(
+    steps: list[object], words_flow: ps.Flow, tmp_path: Path, equals_fresh: Check
+) -> None:
+    words_flow.run(tmp_path / "store")
+    changed = ps.Flow(source=words_flow.source, steps=steps)  # type: ignore[arg-type]
+    there = changed.run(tmp_path / "store")
+    equals_fresh(changed, tmp_path / "store")
+    words_flow.run(tmp_path / "store")
+
+    assert there.counts.items_read <= 1  # the picture failed before, and may not now
+    equals_fresh(words_flow, tmp_path / "store")
+
+
+def test_an_earlier_run_stays_readable(words_flow: ps.Flow, tree: Path, tmp_path: Path) -> None:
+    words_flow.run(tmp_path / "store")
+    _delete(tree)
+    words_flow.run(tmp_path / "store")
+    store = ps.Store.open(tmp_path / "store")
+
+    assert "code/tool.py" not in store.documents()["doc_id"].to_pylist()
+    assert "code/tool.py" in store.at(1).documents()["doc_id"].to_pylist()
+    assert [hit.doc_id for hit in store.at("000001").search("hello", 1)] == ["code/tool.py"]
+    assert store.search("hello", 1) == []
+    assert [manifest.run for manifest in store.runs()] == ["000001", "000002"]
+
+
+def test_searching_an_updated_store_finds_what_a_fresh_one_does(
+    words_flow: ps.Flow, tree: Path, tmp_path: Path
+) -> None:
+    words_flow.run(tmp_path / "store")
+    _change(tree)
+    _add(tree)
+    words_flow.run(tmp_path / "store")
+    words_flow.run(tmp_path / "fresh")
+
+    for query in ("install twice", "page", "same note", "hello"):
+        found = ps.Store.open(tmp_path / "store").search(query, 3)
+        assert [hit.chunk_id for hit in found] == [
+            hit.chunk_id for hit in ps.Store.open(tmp_path / "fresh").search(query, 3)
+        ]
+
+
+def test_rows_in_are_kept_dropped_or_failed_at_every_step(
+    words_flow: ps.Flow, tmp_path: Path
+) -> None:
+    funnel = words_flow.run(tmp_path / "store").funnel
+
+    assert all(step.rows_in == step.kept + step.dropped + step.failed for step in funnel)
+    assert [(step.step, step.dropped, step.failed) for step in funnel] == [
+        ("list", 0, 0),
+        ("read", 0, 0),
+        ("decode", 0, 1),
+        ("Normalize", 0, 0),
+        ("ExactDedup", 1, 0),
+    ]
+    assert [step.rows_in for step in funnel[1:]] == [step.kept for step in funnel[:-1]]
