@@ -1,0 +1,143 @@
+"""`penstock build` and `penstock init`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import typer
+
+from penstock.build.report import RunReport
+from penstock.errors import ConfigError
+from penstock.flow import Flow
+from penstock.protocols import Source
+from penstock.sources import files, jsonl, parquet
+
+_FLOW_MODULE = "penstock_user_flow"
+
+FLOW_TEMPLATE = '''"""What becomes of a source: edit this, then run
+
+    penstock build SOURCE STORE --flow flow.py
+
+Change a step and build again: only what depends on it is computed anew.
+"""
+
+import penstock as ps
+
+
+def flow(source: str) -> ps.Flow:
+    """Called with the SOURCE of the command line."""
+    return ps.Flow(
+        # Or ps.jsonl(source, id="_id", text="text"), or ps.parquet(source, id="id", text="text").
+        source=ps.files(
+            source,
+            # include=["*.md", "*.py"],
+            # exclude=["tests/**"],
+            gitignore=True,
+        ),
+        steps=[
+            # Unicode NFC, line ends, control characters, trailing blanks.
+            ps.Normalize(),
+            # Your own function, one document at a time; see also ps.Keep.
+            # ps.Map(lambda doc: {"text": doc["text"].replace("colour", "color")}),
+            # ps.Keep(lambda doc: len(doc["text"]) >= 20, rule="too_short"),
+            # Of documents with the same text, keep the one with the smallest doc_id.
+            ps.ExactDedup(),
+            # Pieces for search, at headings, paragraphs, functions.
+            ps.Chunk(max_tokens=240, overlap_tokens=24),
+            # A sentence-transformers folder, an installed package's, or a Hub id.
+            ps.Embed(model="all-MiniLM-L6-v2", precision="fp32"),
+        ],
+    )
+'''
+
+
+def run_build(
+    source: str,
+    store: Path,
+    flow: Path | None,
+    *,
+    verify: bool,
+    strict: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Build, print what was done, and exit with 1 if `strict` and a row failed."""
+    chosen = Flow(source=guess_source(source)) if flow is None else load_flow(flow, source)
+    shown = "none" if quiet else "json" if as_json else "auto"
+    report = chosen.run(store, verify=verify, progress=shown)  # type: ignore[arg-type]
+    if as_json:
+        typer.echo(json.dumps(report.to_json()))
+    else:
+        typer.echo(summary(report, store))
+    if strict and report.failures:
+        raise typer.Exit(1)
+
+
+def guess_source(source: str) -> Source:
+    """The source that a path's name tells: JSON lines, Parquet, or files of text."""
+    name = source.lower()
+    for ending in (".gz", ".zst"):
+        name = name.removesuffix(ending)
+    if name.endswith((".jsonl", ".ndjson")):
+        return jsonl(source)
+    if name.endswith(".parquet"):
+        return parquet(source)
+    return files(source)
+
+
+def load_flow(path: Path, source: str) -> Flow:
+    """Run a flow.py and call its `flow(source)`.
+
+    Raises:
+        ConfigError: There is no such file, or it has no function `flow` that returns a Flow.
+    """
+    if not path.is_file():
+        raise ConfigError("--flow", str(path), "is not a file; write one with `penstock init`")
+    spec = importlib.util.spec_from_file_location(_FLOW_MODULE, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickles of what it defines look the module up by name.
+    sys.modules[_FLOW_MODULE] = module
+    spec.loader.exec_module(module)
+    make = getattr(module, "flow", None)
+    found = make(source) if callable(make) else make
+    if not isinstance(found, Flow):
+        raise ConfigError(
+            "--flow",
+            str(path),
+            "must define `def flow(source: str) -> ps.Flow`; see one with `penstock init`",
+        )
+    return found
+
+
+def write_flow(path: Path) -> None:
+    """Write the template; an existing file stays."""
+    if path.exists():
+        raise ConfigError("FILE", str(path), "exists already; name another file")
+    path.write_text(FLOW_TEMPLATE, encoding="utf-8")
+    typer.echo(f"Wrote {path}. Edit it, then: penstock build SOURCE STORE --flow {path}")
+
+
+def summary(report: RunReport, store: Path) -> str:
+    """What a run did, in a few lines."""
+    counts = report.counts
+    dropped = report.documents - report.kept
+    lines = [
+        f"Run {report.run} of {store}, in {report.seconds['total']:.1f} s:",
+        f"  items      {counts.items_listed:,} listed, {counts.items_read:,} read, "
+        f"{counts.items_unchanged:,} unchanged, {counts.items_removed:,} removed",
+        f"  documents  {report.documents:,} in the store: {report.kept:,} kept, {dropped:,} dropped"
+        f" ({counts.documents_new:,} new, {counts.documents_changed:,} changed, "
+        f"{counts.documents_recomputed:,} recomputed, {counts.documents_removed:,} removed)",
+        f"  chunks     {report.chunks:,} in the store "
+        f"({counts.chunks_cut:,} cut, {counts.chunks_embedded:,} embedded, "
+        f"{counts.vectors_reused:,} vectors reused, {counts.chunks_removed:,} removed)",
+    ]
+    if report.failures:
+        lines.append(f"  failures   {report.failures:,}; see: penstock failures {store}")
+    if report.bottleneck:
+        lines.append(f"  bottleneck {report.bottleneck}")
+    return "\n".join(lines)
