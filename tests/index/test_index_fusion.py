@@ -1,0 +1,51 @@
+"""Two sides become one order."""
+
+import numpy as np
+import pytest
+
+from penstock.index import fusion
+
+_NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("vector", "words", "alpha", "scores"),
+    [
+        pytest.param([0.9, 0.5, 0.1], [0.0, 4.0, 2.0], 0.5, [0.5, 0.75, 0.25], id="by-hand"),
+        pytest.param([0.9, 0.5, 0.1], [0.0, 4.0, 2.0], 1.0, [1.0, 0.5, 0.0], id="vectors-only"),
+        pytest.param([0.9, 0.5, 0.1], [0.0, 4.0, 2.0], 0.0, [0.0, 1.0, 0.5], id="words-only"),
+        pytest.param([0.9, _NAN, 0.1], [_NAN, 4.0, 1.0], 0.5, [0.5, 0.5, 0.125], id="unknown-is-0"),
+        pytest.param([0.3, 0.3], [0.0, 0.0], 0.5, [0.5, 0.5], id="all-alike"),
+        pytest.param([_NAN], [_NAN], 0.5, [0.0], id="nothing-known"),
+        pytest.param([], [], 0.5, [], id="empty"),
+    ],
+)
+def test_weighted(
+    vector: list[float], words: list[float], alpha: float, scores: list[float]
+) -> None:
+    found = fusion.weighted(np.array(vector, float), np.array(words, float), alpha)
+
+    assert found == pytest.approx(scores)
+
+
+@pytest.mark.parametrize(
+    ("vector", "words", "scores"),
+    [
+        pytest.param([0.9, 0.5], [1.0, 2.0], [1 / 61 + 1 / 62] * 2, id="first-and-second"),
+        pytest.param([0.9, _NAN], [_NAN, 2.0], [1 / 61, 1 / 61], id="one-side-each"),
+        pytest.param([0.5, 0.5], [_NAN, _NAN], [1 / 62, 1 / 61], id="ties-by-row-id"),
+        pytest.param([], [], [], id="empty"),
+    ],
+)
+def test_rrf(vector: list[float], words: list[float], scores: list[float]) -> None:
+    rows = np.array([9, 4][: len(vector)], np.uint64)
+
+    assert fusion.rrf(np.array(vector, float), np.array(words, float), rows) == pytest.approx(
+        scores
+    )
+
+
+def test_equal_scores_come_by_row_id() -> None:
+    rows = np.array([2**63, 5, 3, 4], np.uint64)
+
+    assert fusion.best(np.array([1.0, 1.0, 0.5, 2.0]), rows, 3).tolist() == [3, 1, 0]
