@@ -261,3 +261,17 @@ def test_rows_in_are_kept_dropped_or_failed_at_every_step(
         ("ExactDedup", 1, 0),
     ]
     assert [step.rows_in for step in funnel[1:]] == [step.kept for step in funnel[:-1]]
+
+
+def test_an_index_with_many_deleted_rows_is_built_anew(
+    words_flow: ps.Flow, tree: Path, tmp_path: Path
+) -> None:
+    for number in range(4):
+        (tree / "guide/start.md").write_text(f"# Start\n\nEdition {number} of the guide.\n")
+        words_flow.run(tmp_path / "store")
+    words_flow.run(tmp_path / "fresh")
+
+    found = ps.Store.open(tmp_path / "store").search("edition note guide", 9)
+    fresh = ps.Store.open(tmp_path / "fresh").search("edition note guide", 9)
+    assert [hit.doc_id for hit in found] == [hit.doc_id for hit in fresh]
+    assert "words-000001" not in str(ps.Store.open(tmp_path / "store").manifest.index)

@@ -23,7 +23,7 @@ from penstock.build.plan import Plan, step_name
 from penstock.build.report import Counts, FunnelStep, RunReport
 from penstock.engine import Cancel, Stage, bottleneck, handle_interrupts, run_stages, show_progress
 from penstock.errors import StoreError
-from penstock.index import Index, IndexManifest, update_index
+from penstock.index import Index, IndexManifest, deleted_share, update_index
 from penstock.store.files import all_files, fsync_new
 from penstock.store.lease import Lease
 from penstock.store.manifest import Manifest, publish, save_checkpoint, starting_point
@@ -37,6 +37,11 @@ _TABLES = ("items", "documents", "blobs", "failures", "verdicts", "chunks")
 
 _INDEX_ROWS = 4096
 """Chunks handed to the index at a time."""
+
+
+_REBUILD_SHARE = 0.3
+"""Share of deleted rows in the words from which the index is built anew: their statistics count
+deleted rows until they are merged away."""
 
 
 def run_plan(
@@ -161,7 +166,10 @@ class _Run:
         assert table.schema is not None
         has_vectors = "embedding" in table.schema.names
         dim = table.schema.field("embedding").type.list_size if has_vectors else 0
-        if before is not None and before.dim not in (None, dim):
+        if before is not None and (
+            before.dim not in (None, dim)
+            or (before.words and deleted_share(folder / before.words) > _REBUILD_SHARE)
+        ):
             before = None
         now = np.sort(table.scan()["_rowid"].to_numpy())
         have = np.empty(0, np.uint64)

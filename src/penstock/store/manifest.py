@@ -80,14 +80,10 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def current_run(store: Path) -> str | None:
-    """Name of the last published run; None before the first.
-
-    Raises:
-        StoreError: The folder is not a store.
-    """
+    """Name of the last published run; None before the first, and where there is no store."""
     try:
         return (store / "runs/current").read_text().strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
