@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.records import Failure, content_hash, failure_table, hash_column, metadata_json
+from penstock.records import Failure, content_hash, failure_table, hash_column, to_json
 
 
 @given(values=st.lists(st.text()), start=st.integers(0, 5))
@@ -20,9 +20,9 @@ def test_hash_column_takes_every_layout_of_bytes(kind: pa.DataType) -> None:
     assert hash_column(column).to_pylist() == [content_hash(v) for v in (b"a", b"", b"bc")]
 
 
-def test_metadata_json_does_not_depend_on_the_order_of_keys() -> None:
-    assert metadata_json({"b": 1, "a": "ä"}) == '{"a":"ä","b":1}'
-    assert metadata_json({"a": "ä", "b": 1}) == metadata_json({"b": 1, "a": "ä"})
+def test_to_json_does_not_depend_on_the_order_of_keys() -> None:
+    assert to_json({"b": 1, "a": "ä"}) == '{"a":"ä","b":1}'
+    assert to_json({"a": "ä", "b": 1}) == to_json({"b": 1, "a": "ä"})
 
 
 def test_a_failure_becomes_a_row() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -93,7 +93,7 @@ CHUNKS = pa.schema(
         pa.field("text", pa.large_string(), nullable=False, metadata=_ZSTD),
     ]
 )
-"""What `Chunk` cuts: a piece of a document: `text` is bytes `start` to `end` of the document's text in UTF-8.
+"""What `Chunk` cuts: bytes `start` to `end` of a document's text in UTF-8.
 
 `chunk_id` is `doc_id#ordinal`; `heading_path` joins the headings above the
 chunk's start with ` > `. The table adds the document's `title`, `media_type`
@@ -171,6 +171,12 @@ class Read:
     finished: tuple[tuple[str, str], ...] = ()
 
 
+to_json = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str
+).encode
+"""Canonical JSON: sorted keys, no spaces, as the store keeps a document's metadata."""
+
+
 def content_hash(data: bytes | memoryview | pa.Buffer) -> bytes:
     """16 bytes of BLAKE2b: what names raw bytes, a text or a chunk."""
     return hashlib.blake2b(data, digest_size=16).digest()
@@ -190,13 +196,6 @@ def hash_column(column: pa.Array) -> pa.Array:
         blake2b(view[ends[i] : ends[i + 1]], digest_size=16).digest() for i in range(len(large))
     )
     return pa.Array.from_buffers(HASH, len(large), [None, pa.py_buffer(digests)])
-
-
-def metadata_json(metadata: Mapping[str, object]) -> str:
-    """Canonical JSON of a document's metadata: sorted keys, no spaces, as the store keeps it."""
-    return json.dumps(
-        metadata, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str
-    )
 
 
 def failure_table(failures: Iterable[Failure], tries: int = 1) -> pa.Table:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from penstock.index import metadata_columns
 from penstock.index.metadata import _parse_at_once, _parse_each
-from penstock.records import metadata_json
+from penstock.records import to_json
 
 _TEXTS = pa.list_(pa.string())
 
@@ -105,7 +105,7 @@ _OBJECTS = st.dictionaries(
 @settings(max_examples=100, deadline=None)
 @given(rows=st.lists(_OBJECTS, min_size=1, max_size=4))
 def test_both_parsers_agree(rows: list[dict[str, Any]]) -> None:
-    distinct = pa.array(sorted({metadata_json(row) for row in rows}))
+    distinct = pa.array(sorted({to_json(row) for row in rows}))
 
     fast = _parse_at_once(distinct)
 
@@ -120,7 +120,7 @@ def test_both_parsers_agree(rows: list[dict[str, Any]]) -> None:
 @given(rows=st.lists(_OBJECTS, min_size=1, max_size=4), data=st.data())
 def test_order_does_not_matter(rows: list[dict[str, Any]], data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(rows))))
-    texts = pa.array([metadata_json(row) for row in rows])
+    texts = pa.array([to_json(row) for row in rows])
 
     table = metadata_columns(texts)
     reordered = metadata_columns(texts.take(pa.array(order, pa.int64())))

@@ -1,1 +1,7 @@
-"""TODO"""
+"""Where rows come from: files of a folder, JSON Lines, Parquet, each listed cheaply."""
+
+from penstock.sources.files import Files, files
+from penstock.sources.jsonl import JsonLines, jsonl
+from penstock.sources.parquet import Parquet, parquet
+
+__all__ = ["Files", "JsonLines", "Parquet", "files", "jsonl", "parquet"]

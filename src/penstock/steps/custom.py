@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.errors import ConfigError, RowError
-from penstock.records import VERDICTS, metadata_json
+from penstock.records import VERDICTS, to_json
 
 Workers = Literal["threads", "processes"]
 
@@ -58,7 +58,7 @@ class Map:
         for document in rows(documents):
             change = _checked_change(self.function(document))
             text.append(change.get("text", document["text"]))
-            metadata.append(metadata_json(change.get("metadata", document["metadata"])))
+            metadata.append(to_json(change.get("metadata", document["metadata"])))
         changed = {"text": pa.array(text, pa.large_string()), "metadata": pa.array(metadata)}
         return _replace(documents, pa.RecordBatch.from_pydict(changed))
 
