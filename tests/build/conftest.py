@@ -10,7 +10,7 @@ import pytest
 
 import penstock as ps
 
-TREE = {
+TREE: dict[str, str | bytes] = {
     "guide/start.md": "# Start\n\nInstall it.\r\n\r\n## Run\n\nRun the build, then search.  \n",
     "guide/again.md": "# Again\n\nOnly what changed is read again.\n",
     "code/tool.py": "import sys\n\n\ndef main():\n    '''Say hello.'''\n    print('hello')\n",

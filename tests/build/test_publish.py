@@ -23,7 +23,7 @@ from penstock.store.manifest import Manifest, publish
 Check = Callable[[ps.Flow, Path], None]
 
 
-class _PowerCut(Exception):
+class _PowerCutError(Exception):
     pass
 
 
@@ -62,11 +62,11 @@ def test_a_run_that_stops_anywhere_leaves_the_last_one_and_the_next_ends_right(
     def stop(*arguments: Any, **options: Any) -> Any:
         if when == "after":
             real(*arguments, **options)
-        raise _PowerCut
+        raise _PowerCutError
 
     with monkeypatch.context() as patch:
         patch.setattr(f"{place}.{name}", stop)
-        with pytest.raises(_PowerCut):
+        with pytest.raises(_PowerCutError):
             words_flow.run(tmp_path / "store")
     if (when, name) != ("after", "publish"):
         assert contents(tmp_path / "store") == last
@@ -87,7 +87,7 @@ def test_work_saved_at_a_checkpoint_is_not_done_again(
     monkeypatch.setattr(documents_phase, "CHECKPOINT_S", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr("penstock.build.run.decide", _raise)
-        with pytest.raises(_PowerCut):
+        with pytest.raises(_PowerCutError):
             words_flow.run(tmp_path / "store")
     counts = words_flow.run(tmp_path / "store").counts
 
@@ -97,7 +97,7 @@ def test_work_saved_at_a_checkpoint_is_not_done_again(
 
 
 def _raise(*_: Any) -> None:
-    raise _PowerCut
+    raise _PowerCutError
 
 
 def test_every_file_is_durable_before_the_run_is_published(
@@ -180,10 +180,10 @@ def test_two_builds_at_once_end_in_one_clear_error(
         with pytest.raises(LeaseError, match="wait until it is done") as caught:
             words_flow.run(tmp_path / "store")
         seen.append(str(caught.value))
-        raise _PowerCut
+        raise _PowerCutError
 
     monkeypatch.setattr("penstock.build.run.write_verdicts", second)
-    with pytest.raises(_PowerCut):
+    with pytest.raises(_PowerCutError):
         words_flow.run(tmp_path / "store")
 
     assert f"process {os.getpid()}" in seen[0]

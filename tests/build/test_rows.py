@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -159,6 +159,9 @@ def test_a_step_that_raises_costs_its_row_and_is_tried_again(
     equals_fresh(flow, tmp_path / "store")
 
 
+WORKERS: tuple[Literal["threads", "processes"], ...] = ("threads", "processes")
+
+
 def test_a_function_of_a_process_pool_gives_what_threads_give(
     rows: Path, tmp_path: Path, contents: Callable[[Path], Any]
 ) -> None:
@@ -167,8 +170,8 @@ def test_a_function_of_a_process_pool_gives_what_threads_give(
             raise ValueError("not three")
         return {"text": doc["text"].upper()}
 
-    for workers in ("threads", "processes"):
-        steps = [ps.Normalize(), ps.Map(shout, workers=workers), ps.ExactDedup()]
+    for workers in WORKERS:
+        steps: list[Any] = [ps.Normalize(), ps.Map(shout, workers=workers), ps.ExactDedup()]
         ps.Flow(source=ps.jsonl(rows), steps=steps).run(tmp_path / workers)
 
     assert contents(tmp_path / "processes") == contents(tmp_path / "threads")

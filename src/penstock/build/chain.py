@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from penstock.build.plan import Plan, step_name
 from penstock.cores import num_cores
-from penstock.engine import Stage, apply_rows
+from penstock.engine import Kind, Stage, apply_rows
 from penstock.errors import RowError
 from penstock.protocols import DocumentStep
 from penstock.records import BLOBS, Failure, hash_column
@@ -63,10 +63,11 @@ class Computed:
 
 def chain_stages(plan: Plan) -> list[Stage]:
     """The chain as stages of the engine; neighbours that may share a thread share a stage."""
-    groups: list[tuple[str, list[tuple[str, Callable[[Work], Work]]]]] = [
+    groups: list[tuple[Kind, list[tuple[str, Callable[[Work], Work]]]]] = [
         ("threads", [("decode", decode_work)])
     ]
     signatures = {id(step): name for name, step in plan.decisions.items()}
+    workers: Kind
     for step in plan.chain:
         function: Callable[[Work], Work]
         if isinstance(step, DocumentStep):

@@ -137,10 +137,11 @@ class Chunks:
 
     def stages(self) -> list[Stage]:
         """Cut, then embed."""
-        stages = [Stage(name="Chunk", function=self._cut, width=num_cores(), count=_num_rows)]
+        # Rates count documents, as the number of chunks to come is not known.
+        stages = [Stage(name="Chunk", function=self._cut, width=num_cores(), count=_num_documents)]
         if self.encoder is not None:
             # Two windows at once keep the model busy while one is being laid out.
-            stages.append(Stage(name="Embed", function=self._embed, width=2, count=_num_rows))
+            stages.append(Stage(name="Embed", function=self._embed, width=2, count=_num_documents))
         return stages
 
     def add(self, rows: pa.RecordBatch) -> None:
@@ -245,10 +246,9 @@ def vectors_of(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.float32]:
 
 
 def _places(doc_id: pa.ChunkedArray, cut_key: pa.Array) -> pa.Array:
-    joined = pc.binary_join_element_wise(
+    return pc.binary_join_element_wise(
         doc_id.combine_chunks().cast(pa.binary()), cut_key.cast(pa.binary()), b"\0"
     )
-    return joined
 
 
 def _prefixes(hashes: pa.Array) -> npt.NDArray[np.uint64]:
@@ -259,5 +259,5 @@ def _prefixes(hashes: pa.Array) -> npt.NDArray[np.uint64]:
     return np.ascontiguousarray(data.reshape(-1, 16)[:, :8]).view(np.uint64).ravel()
 
 
-def _num_rows(rows: pa.RecordBatch) -> int:
-    return int(rows.num_rows)
+def _num_documents(rows: pa.RecordBatch) -> int:
+    return int(pc.count_distinct(rows["doc_id"]).as_py())

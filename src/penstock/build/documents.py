@@ -276,7 +276,8 @@ class Documents:
 
     def _failure_rows(self) -> pa.Table:
         """Failures that stand and those of this run, each place once, with its tries."""
-        assert self._changes is not None and self._failed_before is not None
+        assert self._changes is not None
+        assert self._failed_before is not None
         before = self._failed_before
         stands = pc.and_(
             pc.is_in(before["item"], value_set=self._changes.unchanged["item"].combine_chunks()),

@@ -102,7 +102,7 @@ def make_plan(source: Source, steps: Sequence[object]) -> Plan:
     """
     if not isinstance(source, Source):
         raise ConfigError("Flow.source", source, "must be a source, such as ps.files('docs')")
-    rest = list(steps)
+    rest: list[Any] = list(steps)
     embed = rest.pop() if rest and isinstance(rest[-1], Embed) else None
     chunk = rest.pop() if rest and isinstance(rest[-1], Chunk) else None
     if embed is not None and chunk is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -55,6 +56,7 @@ def run_plan(
         with (
             Lease(folder) as lease,
             show_progress(_PHASES, progress) as shown,
+            _told(shown),
             handle_interrupts(cancel, shown.message),
         ):
             return _Run(plan, folder, lease, cancel, shown, verify=verify).go()
@@ -264,6 +266,31 @@ class _Run:
             self._bottleneck = (bottleneck(stats), seconds)
 
 
+class _Teller(logging.Handler):
+    """Passes on what the library announces, such as that kernels are being compiled."""
+
+    def __init__(self, shown: Any) -> None:
+        super().__init__(logging.INFO)
+        self._shown = shown
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one announcement among the progress."""
+        self._shown.message(record.getMessage())
+
+
+@contextmanager
+def _told(shown: Any) -> Iterator[None]:
+    log = logging.getLogger("penstock")
+    teller, level = _Teller(shown), log.level
+    log.addHandler(teller)
+    log.setLevel(min(log.getEffectiveLevel(), logging.INFO))
+    try:
+        yield
+    finally:
+        log.removeHandler(teller)
+        log.setLevel(level)
+
+
 def _funnel(plan: Plan, verdicts: pa.Table, failures: pa.Table) -> tuple[FunnelStep, ...]:
     """What became of every row at every step; the rows of one step are those the last one kept."""
     failed = dict(_value_counts(failures["step"]))
@@ -273,7 +300,7 @@ def _funnel(plan: Plan, verdicts: pa.Table, failures: pa.Table) -> tuple[FunnelS
     rows_in = verdicts.num_rows + failures.num_rows
     funnel = []
     for name, rule in steps:
-        lost, gone = failed.pop(name, 0), dropped.pop(rule, 0)
+        lost, gone = failed.pop(name, 0), dropped.pop(rule or "", 0)
         kept = rows_in - lost - gone
         funnel.append(FunnelStep(step=name, rows_in=rows_in, kept=kept, dropped=gone, failed=lost))
         rows_in = kept

@@ -86,7 +86,7 @@ def build(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     json: Json = False,
 ) -> None:
-    """Bring STORE in step with SOURCE: only what is new or changed is read and computed.
+    r"""Bring STORE in step with SOURCE: only what is new or changed is read and computed.
 
     Ctrl-C finishes what is under way and keeps it for the next build; a second one stops at
     once. Rows that cannot be processed are listed by `penstock failures`.
@@ -106,7 +106,7 @@ def build(
 def init(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write.")] = Path("flow.py"),
 ) -> None:
-    """Write the default flow as a commented flow.py to edit.
+    r"""Write the default flow as a commented flow.py to edit.
 
     \b
     Example:
@@ -131,7 +131,7 @@ def search(
     run: Run = None,
     json: Json = False,
 ) -> None:
-    """Find the chunks that answer QUERY best.
+    r"""Find the chunks that answer QUERY best.
 
     \b
     Examples:
@@ -177,7 +177,7 @@ def evaluate(
     alpha: Annotated[float, typer.Option(help="Weight of the vector side.", min=0, max=1)] = 0.5,
     json: Json = False,
 ) -> None:
-    """Measure search on judged queries in BEIR's layout; a hit counts for its document.
+    r"""Measure search on judged queries in BEIR's layout; a hit counts for its document.
 
     \b
     Example:

@@ -97,7 +97,8 @@ def load_flow(path: Path, source: str) -> Flow:
     if not path.is_file():
         raise ConfigError("--flow", str(path), "is not a file; write one with `penstock init`")
     spec = importlib.util.spec_from_file_location(_FLOW_MODULE, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and pickles of what it defines look the module up by name.
     sys.modules[_FLOW_MODULE] = module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -36,7 +37,7 @@ def show_hits(
         found = [hit.to_json() for hit in hits]
         typer.echo(json.dumps({"query": query, "run": opened.manifest.run, "hits": found}))
     elif hits:
-        typer.echo("\n\n".join(_hit_text(rank, hit) for rank, hit in enumerate(hits, 1)))
+        typer.echo("\n\n".join(_hit_text(rank, hit, query) for rank, hit in enumerate(hits, 1)))
     else:
         typer.echo("Nothing found.")
 
@@ -131,11 +132,10 @@ def show_evaluation(
     typer.echo(_columns([[name, f"{value:.4f}"] for name, value in figures.items()]))
 
 
-def _hit_text(rank: int, hit: Hit) -> str:
+def _hit_text(rank: int, hit: Hit, query: str) -> str:
     width = shutil.get_terminal_size((100, 24)).columns - 4
     place = f" > {hit.heading_path}" if hit.heading_path else ""
-    lines = [line.rstrip() for line in hit.text.splitlines() if line.strip()]
-    shown = [f"    {line[:width]}" for line in lines[:_SNIPPET_LINES]]
+    shown = [f"    {line[:width]}" for line in _snippet(hit.text, query)]
     scores = [
         f"{name} {score:.3f}"
         for name, score in (("vector", hit.vector_score), ("words", hit.words_score))
@@ -143,6 +143,21 @@ def _hit_text(rank: int, hit: Hit) -> str:
     ]
     head = f"{rank:2}. {hit.score:.3f} {hit.doc_id}{place}  ({', '.join(scores)})"
     return "\n".join([head, *shown])
+
+
+def _snippet(text: str, query: str) -> list[str]:
+    """The few lines in a row that hold most of the query's words; the first of equals."""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    words = set(_words(query))
+    found = [words & set(_words(line)) for line in lines]
+    starts = range(max(1, len(lines) - _SNIPPET_LINES + 1))
+    best = max(starts, key=lambda at: len(set().union(*found[at : at + _SNIPPET_LINES])))
+    return lines[best : best + _SNIPPET_LINES]
+
+
+def _words(text: str) -> list[str]:
+    # Letters and digits only, cut to a stem of sorts: "rows" is to find "row".
+    return [word[:5].rstrip("s") for word in re.findall(r"[^\W_]+", text.lower()) if len(word) > 2]
 
 
 def _when(manifest: Manifest) -> str:

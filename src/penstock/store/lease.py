@@ -42,14 +42,14 @@ class Lease:
             if _same_file(fd, self._path):
                 break
             os.close(fd)  # it was replaced between open and lock
-        holder = {
+        facts = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "since": time.time(),
             "token": self._token,
         }
         os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(holder).encode(), 0)
+        os.pwrite(fd, json.dumps(facts).encode(), 0)
         self._fd = fd
         return self
 

@@ -294,7 +294,7 @@ class Store:
 
 
 def _filtered(dataset: Any, where: str | None, columns: Sequence[str], name: str) -> pa.Table:
-    """These columns, of the table or its metadata, and `_rowid` of the rows that satisfy `where`."""
+    """These columns, of the table or its metadata, and `_rowid`, where the condition holds."""
     own = set(dataset.schema.names)
     asked = [*columns, *(where_columns(where) if where is not None else ())]
     derived = [column for column in dict.fromkeys(asked) if column not in own]
