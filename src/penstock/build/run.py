@@ -262,7 +262,7 @@ class _Run:
         seconds = self._seconds[name] = time.monotonic() - started
         stats = monitor.snapshot()
         self._stages[name] = [asdict(stage) for stage in stats]
-        if seconds > self._bottleneck[1]:
+        if seconds > max(1.0, self._bottleneck[1]):  # a short phase says nothing of what is slow
             self._bottleneck = (bottleneck(stats), seconds)
 
 
