@@ -10,14 +10,18 @@ from hypothesis import strategies as st
 
 from penstock.decisions import ExactDedup
 from penstock.protocols import Decision
-from penstock.records import HASH, VERDICTS
+from penstock.records import HASH, VERDICTS, hash_column
+
+
+def batch(texts: list[str]) -> pa.RecordBatch:
+    column = pa.array(texts, pa.large_string())
+    return pa.record_batch({"text": column, "text_hash": hash_column(column)})
 
 
 def verdicts(texts: dict[str, str]) -> pa.Table:
     decision = ExactDedup()
     ids = pa.array(sorted(texts), pa.string())
-    batch = pa.record_batch({"text": pa.array([texts[doc] for doc in sorted(texts)])})
-    signature = decision.signature(batch)
+    signature = decision.signature(batch([texts[doc] for doc in sorted(texts)]))
     return decision.decide(pa.chunked_array([ids]), pa.chunked_array([signature]))
 
 
@@ -77,7 +81,7 @@ def test_equals_a_dictionary_of_texts(texts: dict[str, str]) -> None:
 def test_chunks_of_the_columns_make_no_difference(texts: list[str], cut: int) -> None:
     decision = ExactDedup()
     ids = pa.array([f"d{i}" for i in range(len(texts))])
-    signature = decision.signature(pa.record_batch({"text": pa.array(texts)}))
+    signature = decision.signature(batch(texts))
 
     whole = decision.decide(pa.chunked_array([ids]), pa.chunked_array([signature]))
     in_two = decision.decide(
@@ -96,7 +100,7 @@ def test_no_rows_at_all_is_no_verdict() -> None:
 
 def test_unsorted_identifiers_are_sorted_first() -> None:
     decision = ExactDedup()
-    signature = decision.signature(pa.record_batch({"text": pa.array(["x", "x"])}))
+    signature = decision.signature(batch(["x", "x"]))
 
     table = decision.decide(pa.chunked_array([["b", "a"]]), pa.chunked_array([signature]))
 

@@ -24,7 +24,7 @@ def fingerprint(value: object) -> str:
     machine; a user's function is tied to the Python version that compiled it,
     as its byte code is.
     """
-    return hashlib.blake2b(_describe(value, ()).encode(), digest_size=16).hexdigest()
+    return hashlib.sha256(_describe(value, ()).encode()).hexdigest()[:32]
 
 
 def _describe(value: Any, seen: tuple[int, ...]) -> str:
@@ -91,8 +91,8 @@ def _state(value: object, seen: tuple[int, ...]) -> str:
     import pickle
 
     try:
-        return hashlib.blake2b(pickle.dumps(value), digest_size=16).hexdigest()
-    except Exception:  # noqa: BLE001 - anything may refuse to pickle, in its own way
+        return hashlib.sha256(pickle.dumps(value)).hexdigest()
+    except Exception:
         return ""
 
 

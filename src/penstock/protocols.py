@@ -62,6 +62,8 @@ class Decision(Protocol):
 
     Its costly part is a pure function of one document and is remembered; its
     global part is cheap and computed afresh in every run.
+
+    `columns` in: those of a `DocumentStep`, and `text_hash`.
     """
 
     @property

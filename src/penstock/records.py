@@ -4,7 +4,7 @@
         Chunk --CHUNKS--> Embed --> index
 
 Text is `large_string` throughout, so that a batch never overflows 32-bit
-offsets. Hashes are 16 bytes of BLAKE2b.
+offsets. Hashes are the first 16 bytes of SHA-256, which processors compute in hardware.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import pyarrow as pa
 
 HASH = pa.binary(16)
 
-# A column's text is compressed on disk; Lance reads the wish from the field.
-_ZSTD = {b"lance-encoding:compression": b"zstd"}
+# A column's text is compressed on disk; Lance reads the wish from the field. Level 1 took
+# 3.7 ms/MB for Python source, and level 3, the default, 4.1 ms/MB for 4 % less.
+_ZSTD = {b"lance-encoding:compression": b"zstd", b"lance-encoding:compression-level": b"1"}
 
 ITEMS = pa.schema(
     [
@@ -178,22 +179,22 @@ to_json = json.JSONEncoder(
 
 
 def content_hash(data: bytes | memoryview | pa.Buffer) -> bytes:
-    """16 bytes of BLAKE2b: what names raw bytes, a text or a chunk."""
-    return hashlib.blake2b(data, digest_size=16).digest()
+    """16 bytes of SHA-256: what names raw bytes, a text or a chunk."""
+    return hashlib.sha256(data).digest()[:16]
 
 
 def hash_column(column: pa.Array) -> pa.Array:
     """Hash each value of a binary or string column; (num_rows,) `HASH`.
 
-    Cost: about 1 GB/s on one core plus 1 us a row; no copy of the values.
+    Cost: 1.5 GB/s on one core with SHA instructions, 0.4 without, plus 1 us a row; no copy.
     """
     large = column.cast(pa.large_binary())  # strings and bytes share their layout
     _, offsets, data = large.buffers()
     ends = memoryview(offsets).cast("q")[large.offset : large.offset + len(large) + 1]
     view = memoryview(data) if data is not None else memoryview(b"")
-    blake2b = hashlib.blake2b
+    sha256 = hashlib.sha256
     digests = b"".join(
-        blake2b(view[ends[i] : ends[i + 1]], digest_size=16).digest() for i in range(len(large))
+        sha256(view[ends[i] : ends[i + 1]]).digest()[:16] for i in range(len(large))
     )
     return pa.Array.from_buffers(HASH, len(large), [None, pa.py_buffer(digests)])
 

@@ -21,7 +21,7 @@ from penstock.cores import num_cores
 from penstock.engine import Kind, Stage, apply_rows
 from penstock.errors import RowError
 from penstock.protocols import DocumentStep
-from penstock.records import BLOBS, Failure, hash_column
+from penstock.records import BLOBS, DOCUMENTS, Failure, hash_column
 from penstock.steps.decode import decode
 
 _STEP_COLUMNS = ["doc_id", "media_type", "metadata", "text"]
@@ -103,13 +103,13 @@ def decode_work(work: Work) -> Work:
 
 def finish_work(fingerprint: str, schema: pa.Schema, work: Work) -> Computed:
     """Hash the final text and lay the rows out as the table has them."""
-    rows = work.rows
+    rows = _with_text_hash(work.rows)
     size = rows.num_rows
     same_metadata = pc.equal(rows["source_metadata"], rows["metadata"])
-    has_blob = pc.not_equal(rows["text"].cast(pa.large_binary()), rows["raw"])
+    # Hashes tell as much as bytes, and are at hand.
+    has_blob = pc.not_equal(rows["text_hash"], rows["content_hash"])
     columns = {
         **{name: rows[name] for name in rows.schema.names},
-        "text_hash": hash_column(rows["text"]),
         "source_metadata": pc.if_else(
             same_metadata, pa.scalar(None, pa.string()), rows["source_metadata"]
         ),
@@ -141,6 +141,8 @@ def _apply(step: DocumentStep, work: Work) -> Work:
     for name in ("metadata", "text"):
         where = rows.schema.get_field_index(name)
         rows = rows.set_column(where, rows.schema.field(name), done[name])
+    if "text_hash" in rows.schema.names:  # a decision before this step had it computed
+        rows = rows.drop_columns(["text_hash"])
     return replace(work, rows=rows)
 
 
@@ -148,18 +150,33 @@ def _sign(step: Any, column: str, work: Work) -> Work:
     def sign(batch: pa.RecordBatch) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays([step.signature(batch)], names=[column])
 
-    done, work = _isolated(step, sign, work)
+    work = replace(work, rows=_with_text_hash(work.rows))
+    done, work = _isolated(step, sign, work, [*_STEP_COLUMNS, "text_hash"])
     signature = pa.array([], step.signature_type) if done is None else done[column]
     return replace(work, rows=work.rows.append_column(column, signature))
 
 
+def _with_text_hash(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows with the hash of their text; a text that is the raw bytes is not hashed again."""
+    if "text_hash" in rows.schema.names:
+        return rows
+    hashes = rows["content_hash"]
+    changed = pc.not_equal(rows["text"].cast(pa.large_binary()), rows["raw"])
+    if pc.any(changed).as_py():
+        hashes = pc.replace_with_mask(hashes, changed, hash_column(rows["text"].filter(changed)))
+    return rows.append_column(DOCUMENTS.field("text_hash"), hashes)
+
+
 def _isolated(
-    step: object, function: Callable[[pa.RecordBatch], pa.RecordBatch], work: Work
+    step: object,
+    function: Callable[[pa.RecordBatch], pa.RecordBatch],
+    work: Work,
+    columns: list[str] = _STEP_COLUMNS,
 ) -> tuple[pa.RecordBatch | None, Work]:
     """Call a function on the batch; rows for which it raises leave with a failure."""
     if not work.rows.num_rows:
         return None, work
-    done, kept, errors = apply_rows(function, work.rows.select(_STEP_COLUMNS))
+    done, kept, errors = apply_rows(function, work.rows.select(columns))
     if not errors:
         return done, work
     failures = tuple(_failure(step, work.rows, row, error) for row, error in errors)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.records import HASH, VERDICTS, hash_column
+from penstock.records import HASH, VERDICTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class ExactDedup:
 
     def signature(self, documents: pa.RecordBatch) -> pa.Array:
         """The hash of each text; (num_rows,) `HASH`."""
-        return hash_column(documents["text"])
+        return documents["text_hash"]
 
     def decide(self, doc_id: pa.ChunkedArray, signature: pa.ChunkedArray) -> pa.Table:
         """Which documents have the text of another; `VERDICTS`, sorted by `doc_id`.
