@@ -135,7 +135,7 @@ import sys, time
 import penstock as ps
 
 def slow(doc):
-    time.sleep(0.02)
+    time.sleep(0.01)
     return {}
 
 if __name__ == "__main__":
@@ -159,11 +159,11 @@ def test_ctrl_c_keeps_what_is_done_for_the_next_build(tmp_path: Path) -> None:
     command = [sys.executable, str(script), str(tree), str(tmp_path / "store")]
     build = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert build.stdout is not None
-    build.stdout.readline()
-    threading.Timer(12, build.send_signal, [signal.SIGINT]).start()
+    assert build.stdout.readline() == "begun\n"
+    # Two cores need 15 s for all; by then several tasks of 256 files are done.
+    threading.Timer(9, build.send_signal, [signal.SIGINT]).start()
     said, _ = build.communicate(timeout=120)
-    again = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    again.communicate(timeout=240)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=120)
     report = ps.Store.open(tmp_path / "store").manifest.counts
 
     assert said == "stopped\n"

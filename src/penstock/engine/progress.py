@@ -294,7 +294,7 @@ def _table(facts: dict[str, Any], marks: str) -> Table:
         slowest = facts["bottleneck"].startswith(f"{stage['name']}:")
         table.add_row(
             Text(f"  {stage['name']} x{stage['width']}", style="bold" if slowest else ""),
-            f"{stage['rate']:,.0f} rows/s",
+            f"{_rate(stage['rate'])} rows/s",
             _bar(stage["queue"], stage["queue_size"], marks),
             f"busy {stage['busy']:.0%}",
             f"starved {stage['starved']:.0%}",
@@ -316,7 +316,7 @@ def _line(event: dict[str, Any]) -> str:
     seconds = max(event["elapsed_s"], 1e-3)
     text = f"{_title(event)}: {event['event']} in {_duration(event['elapsed_s'])}"
     if event["stages"]:
-        text += f", {event['done']:,} rows ({event['done'] / seconds:,.0f} rows/s)"
+        text += f", {event['done']:,} rows ({_rate(event['done'] / seconds)} rows/s)"
     return f"{text}; {event['bottleneck']}" if event["bottleneck"] else text
 
 
@@ -328,7 +328,7 @@ def _head(facts: dict[str, Any]) -> str:
             text += f" of {facts['total']:,} rows ({facts['done'] / facts['total']:.0%})"
         else:
             text += " rows"
-        text += f", {facts['rate']:,.0f} rows/s, "
+        text += f", {_rate(facts['rate'])} rows/s, "
     text += _duration(facts["elapsed_s"])
     if facts["eta_s"] is not None:
         text += f", {_duration(facts['eta_s'])} left"
@@ -341,6 +341,10 @@ def _title(facts: dict[str, Any]) -> str:
         if facts["number"]
         else str(facts["phase"])
     )
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 or rate == 0 else f"{rate:.1f}"
 
 
 def _duration(seconds: float) -> str:
