@@ -1,1 +1,17 @@
-"""TODO"""
+"""Tokenizers and encoders, and what names a model's bytes."""
+
+from penstock.models.encoder import Encoder, Precision, open_encoder
+from penstock.models.fingerprint import model_fingerprint, tokenizer_fingerprint
+from penstock.models.folder import DEFAULT_MODEL, resolve
+from penstock.models.tokenizer import load_tokenizer
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "Encoder",
+    "Precision",
+    "load_tokenizer",
+    "model_fingerprint",
+    "open_encoder",
+    "resolve",
+    "tokenizer_fingerprint",
+]

@@ -1,0 +1,107 @@
+"""Open a model's graph in ONNX Runtime, on this machine's terms."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from penstock.errors import ModelError
+from penstock.models.adapt import adapt_graph
+from penstock.models.cache import cached_file
+from penstock.models.fingerprint import fingerprint_of
+from penstock.models.folder import ModelFolder
+from penstock.models.graph import INPUT, build_graph
+from penstock.models.quantize import quantize_graph
+
+
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime with its telemetry off: nothing in Penstock imports it elsewhere.
+
+    Its wheels since 1.29 send usage data unless this is set before the import. A
+    user's own value is replaced: Penstock promises to open no connection.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    return onnxruntime
+
+
+def open_session(folder: ModelFolder, precision: str) -> Any:
+    """An ONNX Runtime session of a model in `fp32` or `int8`, built and cached if need be.
+
+    One thread inside the session; callers run it from as many threads as they like.
+
+    Raises:
+        ModelError: The graph cannot be built.
+    """
+    file = graph_file(folder, precision)
+    try:
+        return _session(file)
+    except Exception as err:
+        raise ModelError(str(folder.path), f"ONNX Runtime cannot load its graph: {err}") from err
+
+
+def graph_file(folder: ModelFolder, precision: str, *, standard: bool = False) -> Path:
+    """The built graph's file in the cache.
+
+    Args:
+        folder: The model.
+        precision: `fp32` or `int8`.
+        standard: Use standard ONNX operators only, for another runtime.
+
+    Raises:
+        ModelError: The graph cannot be built.
+    """
+    unsigned = precision == "int8" and _saturates()
+    variant = ("-unsigned" if unsigned else "") + ("-standard" if standard else "")
+    key = fingerprint_of(folder, precision) + variant
+
+    def build() -> bytes:
+        own = folder.weights.suffix == ".safetensors"
+        model = build_graph(folder, standard=standard) if own else adapt_graph(folder)
+        if precision == "int8":
+            model = quantize_graph(model, unsigned_weights=unsigned, rows_only=own)
+        return bytes(model.SerializeToString())
+
+    return cached_file(key, ".onnx", build)
+
+
+def _session(model: Path | bytes) -> Any:
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    # With one shape after another the arena keeps growing, and it saves no time here.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    source = model if isinstance(model, bytes) else os.fspath(model)
+    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+@cache
+def _saturates() -> bool:
+    """Whether products of unsigned by signed bytes lose bits on this CPU.
+
+    x86 without VNNI adds pairs of products in 16 bits and clips. With weights stored
+    unsigned another, exact kernel runs, so a vector is the same on both CPUs.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    rows, width, columns = 4, 64, 32
+    weight = np.full((width, columns), 127, np.int8)
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", [INPUT, "weight"], ["product"])],
+        "probe",
+        [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [rows, width])],
+        [helper.make_tensor_value_info("product", TensorProto.INT32, [rows, columns])],
+        [numpy_helper.from_array(weight, "weight")],
+    )
+    probe = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    session = _session(probe.SerializeToString())
+    (product,) = session.run(None, {INPUT: np.full((rows, width), 255, np.uint8)})
+    return bool((product != 255 * 127 * width).any())
