@@ -6,6 +6,7 @@ attempt to make an internet socket, whichever library makes it.
 
 from __future__ import annotations
 
+import os
 import platform
 import signal
 import subprocess
@@ -51,7 +52,8 @@ exec(code)
 def _run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     script = "import sys\ncode = sys.argv[1]\n" + _GUARDED
     command = [sys.executable, "-c", script, code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 def test_the_filter_kills_a_process_that_makes_an_internet_socket() -> None:
