@@ -99,7 +99,7 @@ def build_graph(folder: ModelFolder, *, standard: bool = False) -> Any:
         "Reshape", rows, graph.add("Concat", shape, graph.ints(hidden), axis=0), output="tokens"
     )
     append_pooling(graph, folder, tokens)
-    model = helper.make_model(
+    return helper.make_model(
         helper.make_graph(
             graph.nodes,
             "encoder",
@@ -114,7 +114,6 @@ def build_graph(folder: ModelFolder, *, standard: bool = False) -> Any:
         ir_version=8,
         producer_name="penstock",
     )
-    return model
 
 
 def append_pooling(graph: Graph, folder: ModelFolder, tokens: str) -> None:
@@ -188,13 +187,14 @@ class _Weights:
     """A folder's tensors by name, as float32."""
 
     def __init__(self, folder: ModelFolder) -> None:
-        from safetensors import SafetensorError, deserialize
+        import safetensors
 
+        reader: Any = safetensors  # its `deserialize` has no types
         self._file = folder.weights
         try:
             # Not `safetensors.numpy`: NumPy has no bfloat16, and it would refuse such a file.
-            self._tensors = dict(deserialize(folder.weights.read_bytes()))
-        except (OSError, SafetensorError) as err:
+            self._tensors = dict(reader.deserialize(folder.weights.read_bytes()))
+        except (OSError, reader.SafetensorError) as err:
             raise ModelError(
                 str(folder.weights), f"expected safetensors, found {err}: fetch the model again"
             ) from err

@@ -28,9 +28,7 @@ F32 = npt.NDArray[np.float32]
 _TINY = 1e-30  # a row of zeros must not divide by zero
 
 
-def quantize_graph(
-    model: Any, *, unsigned_weights: bool = False, rows_only: bool = False
-) -> Any:
+def quantize_graph(model: Any, *, unsigned_weights: bool = False, rows_only: bool = False) -> Any:
     """Replace each `MatMul` by constant weights (rows, columns) in a graph, in place.
 
     Args:
