@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import socket
@@ -12,7 +13,8 @@ import pytest
 
 from penstock.errors import ConfigError, SourceError
 from penstock.protocols import Source
-from penstock.sources import Files, _local, files
+from penstock.records import to_json
+from penstock.sources import Files, _local, files, jsonl, parquet
 from penstock.sources._media_types import extension_of, media_type_of
 
 Everything = Callable[[Source], Any]
@@ -447,6 +449,97 @@ def test_a_task_is_read_in_any_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir("/")
 
     assert source.read(task).rows.num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        pytest.param("data", "{here}/data", id="relative"),
+        pytest.param("./data/", "{here}/data", id="dots-and-slashes"),
+        pytest.param("data/x/../y", "{here}/data/y", id="folder-above"),
+        pytest.param("link/../b", "{here}/link/../b", id="above-a-link"),
+        pytest.param("data/**/*.md", "{here}/data/**/*.md", id="glob"),
+        pytest.param("data/x*/", "{here}/data/x*/", id="glob-of-folders"),
+        pytest.param("file://{here}/data", "{here}/data", id="file-url"),
+        pytest.param("s3://bucket/docs/", "s3://bucket/docs/", id="url"),
+        pytest.param("{here}/data", "{here}/data", id="absolute"),
+    ],
+)
+@pytest.mark.parametrize("source", [files, jsonl, parquet])
+def test_one_place_is_one_source(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: Callable[[str], Any],
+    written: str,
+    kept: str,
+) -> None:
+    make(tmp_path, "data/x/a", "far/away/a")
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    monkeypatch.chdir(tmp_path)
+
+    assert source(written.format(here=tmp_path)).path == kept.format(here=tmp_path)
+
+
+def test_a_relative_path_stays_where_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "data/a")
+    monkeypatch.chdir(tmp_path)
+    source = files("data")
+    monkeypatch.chdir("/")
+
+    assert listed(source) == ["a"]
+
+
+def test_a_file_just_written_is_not_read_in_haste(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "a")
+    source = files(tmp_path)
+    # A change of the same size within one tick keeps the version: what is read
+    # before the tick is over may not count.
+    now = time.time_ns()
+    os.utime(tmp_path / "a", ns=(now, now))
+    task = next(source.tasks(["a"]))
+    reads = []
+    reading = os.read
+
+    def counting(fd: int, size: int) -> bytes:
+        reads.append(size)
+        return reading(fd, size)
+
+    monkeypatch.setattr(os, "read", counting)
+
+    read = source.read(task)
+
+    assert len(reads) == 2
+    assert time.time_ns() - now >= _local._TICK_NS
+    assert read.finished == (("a", task.versions[0]),)
+
+
+def test_an_unchanged_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a", text="12345")
+    source = files(tmp_path)
+    source.list()  # waits until the file has settled
+    task = next(source.tasks(["a"]))
+    monkeypatch.setattr(_local, "open_regular", lambda path: pytest.fail("opened a second time"))
+
+    assert source.read(task).rows["raw"].to_pylist() == [b"12345"]
+
+
+@pytest.mark.parametrize("name", ['q"uote', "back\\slash", "line\nend", "é", "no-dot"])
+def test_metadata_are_canonical_json(tmp_path: Path, everything: Everything, name: str) -> None:
+    make(tmp_path, "plain.md", name, f"d/{name}.{name}")
+
+    rows = everything(files(tmp_path)).rows
+
+    assert len(rows) == 3
+    for row in rows:
+        assert row["metadata"] == to_json(json.loads(row["metadata"]))
+        known = json.loads(row["metadata"])
+        assert f"{known['folder']}/{known['name']}".lstrip("/") == row["doc_id"]
+        assert known["num_bytes"] == len(row["raw"])
+        assert known["extension"] == extension_of(known["name"])
 
 
 @pytest.mark.parametrize(

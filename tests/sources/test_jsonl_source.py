@@ -5,11 +5,14 @@ import gzip
 import io
 import json
 import pickle
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import zstandard
 from hypothesis import example, given
@@ -19,7 +22,7 @@ from penstock.errors import ConfigError
 from penstock.protocols import Source
 from penstock.sources import _blocks, _json_lines, jsonl
 from penstock.sources._blocks import blocks
-from penstock.sources._columns import Columns
+from penstock.sources._columns import Columns, titled
 from penstock.sources._json_lines import parse_block, parse_clean, parse_lines
 from penstock.sources._local import LocalFolder
 
@@ -407,6 +410,21 @@ _ODD = st.sampled_from(
         b'{"_id":"1","text":"a","n":' + b"9" * 5000 + b"}",
         b'{"_id":"1","text":"\\u00e9\\ud83d\\ude00"}',
         b"{}",
+        b'{"_id":"1","text":"\\ud83d"}',
+        b'{"_id":"1","text":"\\ude00\\ud83d"}',
+        b'{"_id":"1","text":"\\x"}',
+        b'{"_id":"1","text":"\\u12G4"}',
+        b'{"_id":"1","te\\u0078t":"a"}',
+        b'{"_id":"1","text":"a","te\\u0078t":"b"}',
+        b'{"_id":"1","a":{"text":"in"},"text":"out"}',
+        b'{"_id":"1","a":"text","text":"out"} ',
+        b'{"_id":"1","text":["text"]}',
+        b'{"_id":"1","text":"a" "b"}',
+        b'{"_id":"1","text"::"a"}',
+        b'{"_id":"1" "text":"a"}',
+        b'{"_id":"1","a":[1,2},"text":"a"}',
+        b'{"_id":"1","text":"a"]',
+        b'{"text":"a","_id":"1",}',
     ]
 )
 
@@ -425,6 +443,8 @@ def _encoded(row: Any) -> bytes:
             Columns("_id", None, "text", ()),
             Columns("_id", "date", "text", ("a", "title", "n")),
             Columns("a", "a", "text", None),
+            Columns("_id", "title", "text", ("text",)),
+            Columns("_id", "text", "title", None),
         ]
     ),
     first=st.integers(1, 3),
@@ -464,20 +484,77 @@ def test_clean_blocks_take_the_fast_way(extra: dict[str, Any], first_id: Any) ->
     assert parse_clean("item", data, 1, BEIR, "text/plain") is not None
 
 
+def test_brackets_in_a_text_are_no_nesting() -> None:
+    text = "f([{" * 500 + '\\"'
+    data = lines({"_id": "1", "title": "]" * 100, "text": text})
+
+    found = parse_clean("item", data, 1, BEIR, "text/plain")
+
+    assert found is not None
+    assert found["raw"].to_pylist() == [f"{']' * 100}\n\n{text}".encode()]
+
+
 @pytest.mark.parametrize(
     "line",
     [
-        pytest.param(b'{"n":' + b"[" * 100 + b"]" * 100 + b"}", id="deep"),
-        pytest.param(b'{"n":"\0"}', id="nul"),
-        pytest.param(b'{"n": NaN }', id="constant"),
-        pytest.param(b'{"n":"\xff"}', id="not-utf8"),
-        pytest.param(b'{"n":1}\n\n{}', id="blank-line"),
-        pytest.param(b'{"n":1\n}', id="over-two-lines"),
+        pytest.param(b'{"text":"","n":' + b"[" * 100 + b"]" * 100 + b"}", id="deep"),
+        pytest.param(b'{"text":"","n":"\0"}', id="nul"),
+        pytest.param(b'{"text":"","n":"\\\0"}', id="nul-after-a-backslash"),
+        pytest.param(b'{"text":"","n": NaN }', id="constant"),
+        pytest.param(b'{"text":"","n":"\xff"}', id="not-utf8"),
+        pytest.param(b'{"text":"\xff"}', id="not-utf8-in-the-text"),
+        pytest.param(b'{"text":""}\n\n{"text":""}', id="blank-line"),
+        pytest.param(b'{"text":""\n}', id="over-two-lines"),
+        pytest.param(b'{"text":""}{"text":""}', id="two-on-a-line"),
         pytest.param(b"", id="empty"),
     ],
 )
 def test_what_arrow_reads_otherwise_never_reaches_it(line: bytes) -> None:
-    assert _json_lines._count_plain_lines(line) == 0
+    assert _json_lines._lifted(b'{"text":""}\n', "text") is not None
+    assert _json_lines._lifted(line, "text") is None
+
+
+@pytest.mark.parametrize(
+    "titles",
+    [
+        pytest.param([{}], id="absent"),
+        pytest.param([{"title": ""}, {"title": None}, {}], id="empty"),
+    ],
+)
+def test_texts_without_titles_are_not_copied(titles: list[dict[str, Any]]) -> None:
+    text = pa.array(["one", "two", "three"][: len(titles)], pa.large_string())
+    title = pa.array([row.get("title") for row in titles], pa.string())
+
+    assert titled(title, text).buffers()[2].address == text.buffers()[2].address
+
+
+def test_short_blocks_are_read_without_a_kernel() -> None:
+    code = (
+        "import sys; from penstock.sources._columns import Columns\n"
+        "from penstock.sources._json_lines import parse_block\n"
+        'data = b\'{"text": "a"}\\n\' * 9\n'
+        "rows, _ = parse_block('item', data, 1, Columns(None, None, 'text', None), 'text/plain')\n"
+        "print(rows.num_rows, 'numba' in sys.modules)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["9", "False"]
+
+
+def test_both_ways_of_parsing_agree_on_a_large_block() -> None:
+    data = lines(
+        *(
+            {"_id": f"d{n}", "title": "t" * (n % 2), "text": f"é\n{n} \U0001f600" * n, "n": n}
+            for n in range(300)
+        )
+    )
+    assert len(data) > _json_lines._MIN_BLOCK_BYTES
+
+    rows, failures = parse_block("item", data, 1, BEIR, "text/plain")
+
+    assert rows.equals(parse_lines("item", data, 1, BEIR, "text/plain")[0])
+    assert failures == ()
 
 
 def test_a_file_system_may_raise_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

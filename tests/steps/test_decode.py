@@ -19,6 +19,7 @@ FRENCH = "Le café est très agréable à Noël, où l\u2019été s\u2019achève
 GERMAN = "Größe und Maße der Straße: über 5 € für Äpfel."
 RUSSIAN = "Съешь же ещё этих мягких французских булок, да выпей чаю."
 JAPANESE = "これは日本語のテキストです。文字コードを判定します。"
+KOREAN = "한 글 로 쓴 짧은 글\n"
 CHINESE = "这是一个中文文本文件，用于测试编码检测。"
 
 
@@ -81,6 +82,7 @@ def outcome(*raw: bytes) -> list[str | tuple[str, str]]:
         pytest.param(JAPANESE.encode("shift_jis"), JAPANESE, id="shift-jis"),
         pytest.param(JAPANESE.encode("euc_jp"), JAPANESE, id="euc-jp"),
         pytest.param(JAPANESE.encode("iso2022_jp"), JAPANESE, id="iso-2022-jp"),
+        pytest.param(KOREAN.encode("iso2022_kr"), KOREAN, id="iso-2022-kr"),
         pytest.param(CHINESE.encode("gb18030"), CHINESE, id="gb18030"),
         pytest.param("模型训练数据".encode("gb18030"), "模型训练数据", id="gb18030-short"),
         pytest.param(
@@ -167,6 +169,23 @@ def test_utf8_is_not_copied() -> None:
     assert text.buffers()[2].address == raw["raw"].buffers()[2].address
     assert keep.to_pylist() == [True, True]
     assert failures == ()
+
+
+@pytest.mark.parametrize("odd", [b"\x1b[1mbold", b"% LaTeX", b"page\x0cpage", "\ufb01".encode()])
+def test_a_suspect_that_is_a_text_costs_no_copy(odd: bytes) -> None:
+    raw = batch(b"one", odd, b"two")
+
+    text, _, _ = decode(raw)
+
+    assert text.buffers()[2].address == raw["raw"].buffers()[2].address
+
+
+@given(st.lists(st.sampled_from([b"a", b"\x89PNG", b"\xef\xbb\xbfb", b"", b"\x1bc"]), max_size=40))
+def test_odd_rows_are_put_back_in_their_place(rows: list[bytes]) -> None:
+    texts = {b"a": "a", b"\xef\xbb\xbfb": "b", b"\x1bc": "\x1bc"}
+    errors = {b"": "empty-file", b"\x89PNG": "binary-file"}
+
+    assert outcome(*rows) == [texts.get(row) or ("failed", errors[row]) for row in rows]
 
 
 def test_no_rows_are_no_rows() -> None:

@@ -68,8 +68,7 @@ def blocks(file: BinaryIO, name: str, block_bytes: int = BLOCK_BYTES) -> Iterato
         if not cut:
             pieces.append(chunk)
             continue
-        pieces.append(chunk[:cut])
-        data = b"".join(pieces)
+        data = b"".join((*pieces, memoryview(chunk)[:cut]))  # one copy, not two
         yield Block(data, line)
         line += data.count(b"\n")
         pieces = [chunk[cut:]]

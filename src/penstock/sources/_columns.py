@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -82,12 +83,25 @@ def raw_rows(
 
 
 def titled(title: pa.Array | None, text: pa.Array) -> pa.Array:
-    """The title, an empty line and the text; only the text where the title is empty."""
-    if title is None:
+    """The title, an empty line and the text; only the text where the title is empty.
+
+    Cost: no copy where there are no titles at all.
+    """
+    if title is None or title.null_count == len(title):
         return text
     title = pc.fill_null(title.cast(text.type), pa.scalar("", text.type))
-    joined = pc.binary_join_element_wise(title, text, pa.scalar("\n\n", text.type))
-    return pc.if_else(pc.equal(pc.binary_length(title), 0), text, joined)
+    is_empty = pc.equal(pc.binary_length(title), 0)
+    if pc.all(is_empty).as_py():
+        return text
+    nothing, line = pa.scalar("", text.type), pa.scalar("\n\n", text.type)
+    before = pc.binary_join_element_wise(title, pc.if_else(is_empty, nothing, line), nothing)
+    return pc.binary_join_element_wise(before, text, nothing)
+
+
+def numbered(item: str, first: int, num_rows: int) -> pa.Array:
+    """`item:number` for each row, numbers from `first` on; (num_rows,) string."""
+    numbers = pa.array(np.arange(first, first + num_rows)).cast(pa.string())
+    return pc.binary_join_element_wise(pa.scalar(item + ":"), numbers, pa.scalar(""))
 
 
 def metadata_rows(columns: Columns, table: pa.RecordBatch | pa.Table) -> pa.Array:

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.kernels import text_buffers
 from penstock.records import to_json
 
 _EMPTY = pa.scalar("", pa.large_string())
@@ -28,12 +29,13 @@ def json_objects(columns: Mapping[str, pa.Array], num_rows: int) -> pa.Array:
             (dates and times in ISO 8601); bytes, NaN and infinities as null.
         num_rows: Length of each column.
     """
-    pieces = [_piece(name, columns[name]) for name in sorted(columns)]
-    if not pieces:
+    parts = [part for name in sorted(columns) for part in _parts(name, columns[name])]
+    if not parts:
         return pa.repeat(pa.scalar("{}"), num_rows)
-    body = _joined(*pieces)
-    # Each piece starts with a comma; the object has none before its first key.
-    return _joined("{", pc.utf8_slice_codeunits(body, 1), "}").cast(pa.string())
+    # Each column's parts start with a comma; the object has none before its first key.
+    if isinstance(parts[0], str):
+        return _joined("{" + parts[0][1:], *parts[1:], "}").cast(pa.string())
+    return _joined("{", pc.utf8_slice_codeunits(_joined(*parts), 1), "}").cast(pa.string())
 
 
 def is_whole(column: pa.Array) -> bool:
@@ -63,10 +65,13 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def _piece(name: str, column: pa.Array) -> pa.Array:
-    """`,"name":value` for each row, nothing where the value is null."""
+def _parts(name: str, column: pa.Array) -> list[pa.Array | str]:
+    """What `,"name":value` is joined of for each row, nothing where the value is null."""
+    key = "," + to_json(name) + ":"
     value = _value(column)
-    return pc.fill_null(_joined("," + to_json(name) + ":", value), _EMPTY)
+    if value.null_count:
+        return [pc.fill_null(_joined(key, value), _EMPTY)]
+    return [key, value]
 
 
 def _value(column: pa.Array) -> pa.Array:
@@ -86,11 +91,20 @@ def _value(column: pa.Array) -> pa.Array:
 
 def _quoted(column: pa.Array) -> pa.Array:
     quoted = _joined('"', column, '"')
+    if not _may_need_escape(column):
+        return quoted
     odd = pc.fill_null(pc.match_substring_regex(column, _NEEDS_ESCAPE), False)
     if not pc.any(odd).as_py():
         return quoted
     escaped = [to_json(value) for value in column.filter(odd).to_pylist()]
     return pc.replace_with_mask(quoted, odd, pa.array(escaped, pa.large_string()))
+
+
+def _may_need_escape(column: pa.Array) -> bool:
+    """Whether any row may: a look at all bytes at once, some 100 ns a row cheaper than each."""
+    offsets, utf8 = text_buffers(column)
+    codes = utf8[offsets[0] : offsets[-1]]
+    return bool(((codes < 0x20) | (codes == ord('"')) | (codes == ord("\\"))).any())
 
 
 def _joined(*parts: pa.Array | str) -> pa.Array:

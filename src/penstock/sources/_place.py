@@ -19,6 +19,8 @@ from penstock.sources._select import Selection, split_glob
 # Two letters at least: `C:` is a drive.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::|://)")
 
+_LOCAL = re.compile(r"^(file|local)://")
+
 
 class Place(Protocol):
     """A root below which items lie, on this machine or behind a URL; small and picklable."""
@@ -60,15 +62,16 @@ class Location:
 
 
 def checked_path(setting: str, path: str | os.PathLike[str]) -> str:
-    """The path as text, as the user wrote it.
+    """The path as text; a local one absolute, so that one place is one source from anywhere.
 
     Raises:
         ConfigError: It is empty, or not text.
     """
     found = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
-    if not isinstance(found, str) or not found or "\0" in found:
+    local = _LOCAL.sub("", found) if isinstance(found, str) else ""
+    if not local or "\0" in local:
         raise ConfigError(setting, path, "must be a path, a glob or a URL, such as 'docs'")
-    return found
+    return found if _URL.match(local) else _absolute(local)
 
 
 def locate(path: str) -> Location:
@@ -77,11 +80,11 @@ def locate(path: str) -> Location:
     Raises:
         SourceError: No file system opens such a URL.
     """
-    local = re.sub(r"^(file|local)://", "", path)
+    local = _LOCAL.sub("", path)
     if _URL.match(local):
         folder, only, glob = locate_object(local)
         return Location(folder, only, glob)
-    full = os.path.join(os.getcwd(), os.path.expanduser(local))
+    full = _absolute(local)
     if os.path.lexists(full):
         if os.path.isdir(full):
             return Location(LocalFolder(full.rstrip("/") or "/"), None, None)
@@ -141,6 +144,17 @@ def grouped(
         total += num_bytes
     if names:
         yield tuple(names), tuple(versions)
+
+
+def _absolute(path: str) -> str:
+    full = os.path.expanduser(path)
+    if not os.path.isabs(full):
+        full = os.path.join(os.getcwd(), full)
+    plain = os.path.abspath(full)
+    if ".." in full.split(os.sep) and os.path.realpath(full) != os.path.realpath(plain):
+        return full  # after a symbolic link `..` leads elsewhere than it reads
+    # `x*/` takes folders alone.
+    return plain + "/" if full.endswith("/") and split_glob(plain)[1] else plain
 
 
 def _check_folder(path: str, location: Location) -> None:

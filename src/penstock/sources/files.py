@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from penstock.errors import ConfigError
-from penstock.records import RAW, Failure, Listing, Read, to_json
+from penstock.records import RAW, Failure, Listing, Read
 from penstock.sources._media_types import extension_of, media_type_of
+from penstock.sources._metadata import json_objects
 from penstock.sources._place import Place, checked_path, grouped, list_items, locate
 from penstock.sources._select import checked_patterns
 from penstock.sources._trouble import Trouble
@@ -134,26 +135,21 @@ def files(
 
 
 def _rows(items: list[str], raw: list[bytes]) -> pa.RecordBatch:
-    names = pa.array(items, pa.string())
+    names, size = pa.array(items, pa.string()), len(items)
+    parts = [item.rpartition("/") for item in items]
+    metadata = {
+        "name": pa.array([name for _, _, name in parts], pa.string()),
+        "folder": pa.array([folder for folder, _, _ in parts], pa.string()),
+        "extension": pa.array([extension_of(name) for _, _, name in parts], pa.string()),
+        "num_bytes": pa.array(map(len, raw), pa.int64(), size=size),
+    }
     return pa.RecordBatch.from_arrays(
         [
             names,
             names,
             pa.array(raw, pa.large_binary()),
-            pa.array([media_type_of(item.rpartition("/")[2]) for item in items], pa.string()),
-            pa.array(map(_metadata, items, raw), pa.string(), size=len(items)),
+            pa.array([media_type_of(name) for _, _, name in parts], pa.string()),
+            json_objects(metadata, size),
         ],
         schema=RAW,
-    )
-
-
-def _metadata(item: str, data: bytes) -> str:
-    folder, _, name = item.rpartition("/")
-    return to_json(
-        {
-            "name": name,
-            "folder": folder,
-            "extension": extension_of(name),
-            "num_bytes": len(data),
-        }
     )

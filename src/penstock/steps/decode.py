@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from penstock.errors import RowError
 from penstock.records import Failure
@@ -68,7 +69,7 @@ _MAX_CONTROL_SHARE_LEGACY = 0.02
 
 _SAMPLE_BYTES = 256 << 10
 _WINDOW = 128 << 10  # bytes looked at together: they and what is computed of them stay in cache
-_ISO_2022 = re.compile(rb"\x1b(?:\$[@B]|\([BJI]|\$\()")
+_ISO_2022 = re.compile(rb"\x1b(?:\$[@B]|\([BJI]|\$\(|\$\)C)")
 _HAN = re.compile("[\u4e00-\u9fff]")
 # Encodings that files still come in; fewer candidates, fewer wrong guesses.
 _LEGACY = [
@@ -94,27 +95,36 @@ def decode(raw: pa.RecordBatch) -> tuple[pa.Array, pa.Array, tuple[Failure, ...]
 
     Guarantees: each row's outcome is a function of its bytes alone.
 
-    Cost: 1 to 5 GB/s for UTF-8; rows in other encodings cost milliseconds each.
+    Cost: 0.4 ms/MB for UTF-8, and 0.2 more where a row of the batch has a byte
+        order mark; rows in other encodings cost milliseconds each.
     """
     data = raw["raw"].cast(pa.large_binary())
-    text = _as_utf8(data)
     suspect = _suspects(data)
+    text = _as_utf8(data)
+    if text is None:
+        suspect[_broken_rows(data)] = True
     keep = np.ones(len(data), bool)
-    if text is not None and not suspect.any():
-        return text, pa.array(keep), ()
+    changed = np.zeros(len(data), bool)
     texts: list[bytes] = []
     failures = []
-    for row, (value, odd) in enumerate(zip(data.to_pylist(), suspect.tolist(), strict=True)):
-        if not odd and (text is not None or _first_broken(value) is None):
-            texts.append(value)
-            continue
+    for row in np.flatnonzero(suspect).tolist():
+        value = data[row].as_py()
         try:
-            texts.append(decode_bytes(value))
+            found = decode_bytes(value)
         except RowError as err:
             keep[row] = False
             failures.append(_failure(raw, row, err))
-    decoded = pa.array(texts, pa.large_binary()).cast(pa.large_string())
-    return decoded, pa.array(keep), tuple(failures)
+            found = b""  # stands where the row is until it leaves
+        if found != value:
+            changed[row] = True
+            texts.append(found)
+    if texts:
+        base = data if text is None else text  # what is known to be UTF-8 is not checked again
+        new = pa.array(texts, pa.large_binary()).cast(base.type)
+        text = pc.replace_with_mask(base, pa.array(changed), new).cast(pa.large_string())
+    assert text is not None  # a row that is not UTF-8 has been changed
+    kept = pa.array(keep)
+    return text.filter(kept) if failures else text, kept, tuple(failures)
 
 
 def decode_bytes(data: bytes) -> bytes:
@@ -181,6 +191,22 @@ def _as_utf8(data: pa.Array) -> pa.Array | None:
         return None
 
 
+def _broken_rows(data: pa.Array) -> list[int]:
+    """Rows that are not UTF-8, found by halving: each costs some looks at its neighbours."""
+    broken = []
+    parts = [(0, len(data))]
+    while parts:
+        start, end = parts.pop()
+        if start == end or _as_utf8(data.slice(start, end - start)) is not None:
+            continue
+        if end - start == 1:
+            broken.append(start)
+            continue
+        middle = (start + end) // 2
+        parts += [(start, middle), (middle, end)]
+    return broken
+
+
 def _first_broken(data: bytes) -> int | None:
     """Offset of the first byte that is not UTF-8; None if all are."""
     try:
@@ -206,12 +232,13 @@ def _utf8(data: bytes) -> bytes:
         )
     if data.startswith(b"%PDF-"):
         _refuse_magic(data)
-    _refuse_controls(data, _MAX_CONTROL_SHARE)
+    # Korean shifts in and out with control characters, so these are counted after.
     if _ISO_2022.search(data):
         for encoding in ("iso2022_jp_2", "iso2022_kr"):
             text = _decoded(data, encoding)
             if text is not None and not text.isascii():
                 return text
+    _refuse_controls(data, _MAX_CONTROL_SHARE)
     return data
 
 
