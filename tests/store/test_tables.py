@@ -98,3 +98,18 @@ def test_scan_last_append_gives_only_the_newest_rows(table: Table) -> None:
     table.append(_rows("n", "m"))
 
     assert table.scan_last_append(["a"]).to_pydict() == {"a": ["n", "m"], "_rowid": [3, 4]}
+
+
+def test_batches_give_every_row_in_order_and_nothing_of_no_table(
+    table: Table, tmp_path: Path
+) -> None:
+    table.append(_rows("n", "m"))
+    table.delete([1])
+
+    batches = list(table.batches(["a"]))
+
+    assert pa.Table.from_batches(batches).to_pydict() == {
+        "a": ["x", "z", "n", "m"],
+        "_rowid": [0, 2, 3, 4],
+    }
+    assert list(Table(tmp_path / "none.lance", None).batches(["a"])) == []

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.build.documents import CHECKPOINT_S
+from penstock.build.memory import give_back
 from penstock.build.plan import Plan
 from penstock.build.report import Counts
 from penstock.cores import num_cores
@@ -30,7 +31,11 @@ so that Ctrl-C is answered soon."""
 
 _WINDOW_ROWS = 512
 
-_FLUSH_BYTES = 64 << 20
+_FLUSH_BYTES = 32 << 20
+"""Chunks gathered before they are written as a fragment. Bounds memory and file count."""
+
+_WANTED = pa.schema({"doc_id": pa.string(), "place": pa.large_binary(), "_rowid": pa.uint64()})
+_PRESENT = pa.schema({"place": pa.large_binary(), "_rowid": pa.uint64(), "current": pa.bool_()})
 
 
 class KnownVectors:
@@ -102,6 +107,7 @@ class Chunks:
     _missing: npt.NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
     _stale: npt.NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
     _rows: list[pa.RecordBatch] = field(default_factory=list)
+    _gathered_bytes: int = 0
 
     def prepare(self, kept: pa.Array) -> int:
         """Find the documents that need cutting, and how many they are."""
@@ -109,20 +115,42 @@ class Chunks:
         self.chunks.require(schema, keep_rows=False)
         if self.encoder is not None:
             self._known = KnownVectors.of(self.chunks, self.plan.embedded_by)
-        columns = ["doc_id", "text_hash", "media_type", "metadata"]
-        documents = self.documents.scan(columns)
-        documents = documents.filter(pc.is_in(documents["doc_id"], value_set=kept))
-        wanted = _places(documents["doc_id"], cut_keys(self.plan.cut_fingerprint, documents))
-        rows = self.chunks.scan(["doc_id", "cut_key", "embedded_by"])
-        have = _places(rows["doc_id"], rows["cut_key"].combine_chunks())
-        current = pc.equal(rows["embedded_by"], self.plan.embedded_by).combine_chunks()
-        stands = pc.and_(current, pc.is_in(have, value_set=wanted))
+        documents = self._wanted_chunks(kept)
+        rows = self._present_chunks()
+        stands = pc.and_(
+            rows["current"], pc.is_in(rows["place"], value_set=_one(documents["place"]))
+        )
         # Their vectors may be wanted by their text, so they stay until the end.
         self._stale = rows["_rowid"].filter(pc.invert(stands)).to_numpy()
-        missing = pc.invert(pc.is_in(wanted, value_set=have.filter(stands)))
+        have = _one(rows["place"].filter(stands))
+        missing = pc.invert(pc.is_in(documents["place"], value_set=have))
         self._missing = documents["_rowid"].filter(missing).to_numpy()
         self.counts.chunks_removed = len(self._stale)
         return len(self._missing)
+
+    def _wanted_chunks(self, kept: pa.Array) -> pa.Table:
+        """`place`, which the document's chunks should have, and `_rowid` of each kept document.
+
+        Cost: some 50 bytes a document; metadata passes through a batch at a time.
+        """
+        batches = []
+        for batch in self.documents.batches(["doc_id", "text_hash", "media_type", "metadata"]):
+            keys = cut_keys(self.plan.cut_fingerprint, batch)
+            places = _places(batch["doc_id"], keys)
+            columns = [_copy(batch["doc_id"]), places, _copy(batch["_rowid"])]
+            batches.append(pa.RecordBatch.from_arrays(columns, schema=_WANTED))
+        wanted = pa.Table.from_batches(batches, _WANTED)
+        return wanted.filter(pc.is_in(wanted["doc_id"], value_set=kept)).drop_columns(["doc_id"])
+
+    def _present_chunks(self) -> pa.Table:
+        """`place`, `_rowid` and whether this model embedded it, of each chunk in the table."""
+        batches = []
+        for batch in self.chunks.batches(["doc_id", "cut_key", "embedded_by"]):
+            current = pc.equal(batch["embedded_by"], self.plan.embedded_by)
+            places = _places(batch["doc_id"], batch["cut_key"])
+            columns = [places, _copy(batch["_rowid"]), current]
+            batches.append(pa.RecordBatch.from_arrays(columns, schema=_PRESENT))
+        return pa.Table.from_batches(batches, _PRESENT)
 
     def work(self) -> Iterator[pa.Table]:
         """Batches of documents to cut, of about a megabyte of text."""
@@ -148,16 +176,18 @@ class Chunks:
         """Take in one batch, in order."""
         self.counts.chunks_cut += rows.num_rows
         self._rows.append(rows)
-        if sum(batch.nbytes for batch in self._rows) > _FLUSH_BYTES:
+        self._gathered_bytes += rows.nbytes
+        if self._gathered_bytes > _FLUSH_BYTES:
             self.flush()
 
     def flush(self) -> None:
         """Write what is gathered."""
         if self._rows:
             self.chunks.append(pa.Table.from_batches(self._rows))
-            self._rows = []
+            self._rows, self._gathered_bytes = [], 0
             if self._known is not None:
                 self._known = self._known.grown(self.chunks)
+            give_back()
 
     def finish(self) -> None:
         """Write the rest, and delete the chunks that nothing wants any more."""
@@ -212,7 +242,7 @@ def run_chunks(
             saved = time.monotonic()
 
 
-def cut_keys(cut_fingerprint: str, documents: pa.Table) -> pa.Array:
+def cut_keys(cut_fingerprint: str, documents: pa.Table | pa.RecordBatch) -> pa.Array:
     """16 bytes per document that change when its chunks may.
 
     They cover the text, the kind, the metadata (chunks carry it) and the way of cutting.
@@ -245,10 +275,19 @@ def vectors_of(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(flat.reshape(len(array), -1), np.float32)
 
 
-def _places(doc_id: pa.ChunkedArray, cut_key: pa.Array) -> pa.Array:
-    return pc.binary_join_element_wise(
-        doc_id.combine_chunks().cast(pa.binary()), cut_key.cast(pa.binary()), b"\0"
-    )
+def _places(doc_id: pa.Array, cut_key: pa.Array) -> pa.Array:
+    """What names a document and the way that it is cut."""
+    parts = [column.cast(pa.large_binary()) for column in (doc_id, cut_key)]
+    return pc.binary_join_element_wise(*parts, pa.scalar(b"\0", pa.large_binary()))
+
+
+def _copy(column: pa.Array) -> pa.Array:
+    """The column in memory of its own: one from Lance keeps all columns of its batch alive."""
+    return column.take(pa.array(np.arange(len(column))))
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks()
 
 
 def _prefixes(hashes: pa.Array) -> npt.NDArray[np.uint64]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,20 +27,47 @@ from penstock.build.changes import (
     empty_keys,
     find_changes,
 )
+from penstock.build.memory import give_back
 from penstock.build.plan import Plan
 from penstock.build.report import Counts
 from penstock.cores import num_cores
 from penstock.engine import Stage
-from penstock.records import BLOBS, FAILURES, Failure, Listing, Read, failure_table
+from penstock.records import BLOBS, FAILURES, Failure, Listing, Read, failure_table, hash_column
 from penstock.store.tables import Table
 
-_FLUSH_BYTES = 64 << 20
-"""Rows gathered before they are written: one fragment each. Bounds memory and file count."""
+_FLUSH_BYTES = 32 << 20
+"""Rows and raw bytes gathered before they are written: a fragment of each. Bounds memory and file
+count. Besides, the pipeline goes on filling its queues while a fragment is written."""
 
 CHECKPOINT_S = 30.0
 """Longest work that an interruption costs."""
 
 _RECOMPUTE_ROWS = 512
+
+
+class SeenIds:
+    """The ids that a file has had so far, in 16 bytes each: a file may have millions.
+
+    Sorted arrays of hashes, each at least twice as long as the next, so that an
+    id is sorted a logarithmic number of times.
+    """
+
+    def __init__(self) -> None:
+        self._runs: list[npt.NDArray[np.bytes_]] = []
+
+    def add(self, ids: pa.Array) -> pa.Array:
+        """Take in ids that differ from each other; which of them were there before, bool."""
+        new = np.frombuffer(hash_column(ids).buffers()[1], "S16")
+        again = np.zeros(len(new), bool)
+        for run in self._runs:
+            places = np.minimum(np.searchsorted(run, new), len(run) - 1)
+            again |= run[places] == new
+        new = np.sort(new[~again])
+        while self._runs and len(self._runs[-1]) < 2 * len(new):
+            new = np.sort(np.concatenate([self._runs.pop(), new]), kind="stable")
+        if len(new):
+            self._runs.append(new)
+        return pa.array(again)
 
 
 @dataclass(slots=True)
@@ -67,10 +95,11 @@ class Documents:
     _old: OldRows | None = None
     _failed_before: pa.Table | None = None
     _failed: list[Failure] = field(default_factory=list)
-    _finished: dict[str, str] = field(default_factory=dict)
-    _seen: dict[str, set[str]] = field(default_factory=dict)
+    _finished: list[pa.RecordBatch] = field(default_factory=list)
+    _seen: dict[str, SeenIds] = field(default_factory=dict)
     _rows: list[pa.RecordBatch] = field(default_factory=list)
     _raw: list[pa.RecordBatch] = field(default_factory=list)
+    _gathered_bytes: int = 0
     _deleted: set[int] = field(default_factory=set)
     _blobs_grew: bool = False
 
@@ -133,9 +162,11 @@ class Documents:
             self._old.row_ids.get(item, set()).difference_update(work.unchanged, replaced)
         self._rows.append(documents)
         self._raw.append(computed.blobs)
+        self._gathered_bytes += documents.nbytes + computed.blobs.nbytes
         self._failed.extend(work.failures)
-        for item, version in work.finished:
-            self._finished[item] = version
+        if work.finished:
+            self._finished.append(self._finished_rows(work.finished))
+        for item, _ in work.finished:
             self._seen.pop(item, None)
             self._forget_item(item)
         changed = len(replaces) - replaces.null_count
@@ -148,7 +179,7 @@ class Documents:
         else:
             counts.documents_changed += changed
             counts.documents_new += documents.num_rows - changed
-        if sum(batch.nbytes for batch in self._rows) > _FLUSH_BYTES:
+        if self._gathered_bytes > _FLUSH_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -163,20 +194,16 @@ class Documents:
         if raw.num_rows:
             self.blobs.append(raw)
             self._blobs_grew = True
+        del raw
         self._raw = []
+        self._gathered_bytes = 0
+        give_back()
 
     def save(self) -> None:
         """Flush, and record which items are done and which rows failed: a consistent state."""
         self.flush()
         assert self._changes is not None
-        done = pa.table(
-            {
-                "item": pa.array(self._finished, pa.string()),
-                "version": pa.array(self._finished.values(), pa.string()),
-                "reader": pa.array([self.plan.reader] * len(self._finished), pa.string()),
-            },
-            schema=ITEMS_TABLE,
-        )
+        done = pa.Table.from_batches(self._finished, ITEMS_TABLE)
         standing = self._changes.unchanged.cast(ITEMS_TABLE)
         self.items.replace(pa.concat_tables([standing, done]).sort_by("item"))
         self.failures.replace(self._failure_rows())
@@ -209,18 +236,26 @@ class Documents:
 
     def _without_doubles(self, computed: Computed) -> tuple[pa.RecordBatch, pa.Array]:
         """Leave out rows whose `doc_id` an earlier batch of the same item had."""
-        keys = computed.work.keys
-        doubles: list[str] = []
-        for item, doc_id in zip(keys["item"].to_pylist(), keys["doc_id"].to_pylist(), strict=True):
-            seen = self._seen.setdefault(item, set())
-            if doc_id in seen:
-                doubles.append(doc_id)
-                self._failed.append(duplicate_id(doc_id, item))
-            seen.add(doc_id)
-        if not doubles:
-            return computed.documents, computed.replaces
-        keep = pc.invert(pc.is_in(computed.documents["doc_id"], value_set=pa.array(doubles)))
-        return computed.documents.filter(keep), computed.replaces.filter(keep)
+        work, documents = computed.work, computed.documents
+        done = {item for item, _ in work.finished}
+        keep = pa.array(np.ones(documents.num_rows, bool))
+        for item in pc.unique(work.keys["item"]).to_pylist():
+            if item in done and item not in self._seen:
+                continue  # all its rows are in this batch, which has each `doc_id` once
+            doc_id = work.keys["doc_id"].filter(pc.equal(work.keys["item"], item))
+            doubles = doc_id.filter(self._seen.setdefault(item, SeenIds()).add(doc_id))
+            if len(doubles):
+                self._failed.extend(duplicate_id(each, item) for each in doubles.to_pylist())
+                double = pc.is_in(documents["doc_id"], value_set=doubles)
+                mine = pc.equal(documents["item"], item)
+                keep = pc.and_not(keep, pc.and_(double, mine))
+        return documents.filter(keep), computed.replaces.filter(keep)
+
+    def _finished_rows(self, finished: tuple[tuple[str, str], ...]) -> pa.RecordBatch:
+        items, versions = zip(*finished, strict=True)
+        readers = [self.plan.reader] * len(items)
+        columns = [pa.array(column, pa.string()) for column in (items, versions, readers)]
+        return pa.RecordBatch.from_arrays(columns, schema=ITEMS_TABLE)
 
     def _rows_of_another_chain(self) -> Iterator[Work]:
         """Batches of rows that another chain computed, with their raw bytes."""

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from penstock.build.chunks import Chunks, run_chunks
 from penstock.build.decide import decide, kept_documents, write_verdicts
 from penstock.build.documents import Documents, run_documents
+from penstock.build.memory import give_back
 from penstock.build.plan import Plan, step_name
 from penstock.build.report import Counts, FunnelStep, RunReport
 from penstock.engine import Cancel, Stage, bottleneck, handle_interrupts, run_stages, show_progress
@@ -246,6 +247,7 @@ class _Run:
         started = time.monotonic()
         with self._shown.phase(name):
             yield
+            give_back()
         self._seconds[name] = time.monotonic() - started
 
     @contextmanager

@@ -58,7 +58,8 @@ _HITS_PER_ID = 25
 _DECIMALS = 4
 _NOISE = 10.0**-_DECIMALS
 
-_HEAP_BYTES = 64_000_000
+_HEAP_BYTES = 32_000_000
+"""Of one thread, which writes a segment when it is full: some 90,000 chunks."""
 
 
 class WordsWriter:

@@ -180,6 +180,9 @@ def _max_tokens(
 ) -> int:
     stated = sentence.get("max_seq_length") or tokenizer.get("model_max_length")
     limit = int(config.get("max_position_embeddings") or _FALLBACK_MAX_TOKENS)
+    if "roberta" in str(config.get("model_type")):
+        # Its positions are counted from after the padding token's id.
+        limit -= int(config.get("pad_token_id", 1)) + 1
     # Tokenizers without a limit state an absurdly large one.
     return min(int(stated), limit) if stated else limit
 

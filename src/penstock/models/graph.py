@@ -1,10 +1,10 @@
 """Build the ONNX graph of a BERT-family encoder from its weights, without PyTorch.
 
 The graph has one input, `input_ids` (num_texts, num_tokens) int64, and one
-output, `embedding` (num_texts, dim) float32: pooling and normalisation are
-inside. There is no attention mask, because a batch holds texts of one length
-only (see `encoder`): nothing is padded, so nothing has to be masked, and no text
-can feel how long its neighbours are.
+output, (num_texts, dim) float32: pooling and normalisation are inside. There is
+no attention mask, because a batch holds texts of one length only (see `encoder`):
+nothing is padded, so nothing has to be masked, and no text can feel how long its
+neighbours are.
 
 Three identities save work and change no result beyond rounding. The scale of the
 attention scores is folded into the query weights. A key's bias adds the same
@@ -30,7 +30,7 @@ REVISION = 1
 
 OPSET = 17
 RUNTIME_DOMAIN = "com.microsoft"  # operators that ONNX Runtime adds to the standard
-INPUT, OUTPUT = "input_ids", "embedding"
+INPUT, OUTPUT = "input_ids", "penstock_embedding"
 
 F32 = npt.NDArray[np.float32]
 _ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
@@ -63,8 +63,9 @@ class Graph:
         """A node of one output."""
         from onnx import helper
 
-        output = output or self._name(kind)
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], output, **attributes))
+        name = self._name(kind)
+        output = output or name
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], name, **attributes))
         return output
 
     def _name(self, kind: str) -> str:

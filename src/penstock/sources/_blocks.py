@@ -12,7 +12,7 @@ _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _BEFORE = b"\xef\xbb\xbf \t\r\n"
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 
 # Compressed bytes given to the decompressor at a time: few enough that little
 # is lost where the stream breaks (and that a bomb does not fill the memory),

@@ -8,7 +8,7 @@ writer first discards every version that its own manifest does not name.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,11 @@ import pyarrow as pa
 
 # Version n is named by 2**64 - 1 - n, so that the newest sorts first.
 _LAST_VERSION = 2**64 - 1
+
+_BATCH_ROWS = 4096
+
+# Left to itself, a scan reads up to 2 GB ahead of a slow consumer.
+_LITTLE_AHEAD = {"batch_readahead": 2, "fragment_readahead": 1, "io_buffer_size": 32 << 20}
 
 _RowIds = npt.NDArray[np.uint64]
 
@@ -117,6 +122,14 @@ class Table:
     def scan(self, columns: Iterable[str] = (), where: str | None = None) -> pa.Table:
         """These columns and `_rowid` of every row."""
         return self._dataset.to_table(columns=list(columns), filter=where, with_row_id=True)
+
+    def batches(self, columns: Iterable[str]) -> Iterator[pa.RecordBatch]:
+        """These columns and `_rowid` of every row in the table's order, some rows at a time."""
+        if self._dataset is not None:
+            scanner = self._dataset.scanner(
+                columns=list(columns), with_row_id=True, batch_size=_BATCH_ROWS, **_LITTLE_AHEAD
+            )
+            yield from scanner.to_batches()
 
     def scan_last_append(self, columns: Iterable[str]) -> pa.Table:
         """These columns and `_rowid` of the rows that the last `append` added."""
