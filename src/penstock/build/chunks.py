@@ -187,13 +187,13 @@ class Chunks:
             self._rows, self._gathered_bytes = [], 0
             if self._known is not None:
                 self._known = self._known.grown(self.chunks)
-            give_back()
 
     def finish(self) -> None:
         """Write the rest, and delete the chunks that nothing wants any more."""
         self.flush()
         self.chunks.delete(self._stale)
         self.chunks.compact()
+        give_back()
 
     def _cut(self, documents: pa.Table) -> pa.RecordBatch:
         assert self.plan.chunk is not None

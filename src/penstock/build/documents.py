@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +34,7 @@ from penstock.build.report import Counts
 from penstock.cores import num_cores
 from penstock.engine import Stage
 from penstock.records import BLOBS, FAILURES, Failure, Listing, Read, failure_table, hash_column
-from penstock.store.tables import Table
+from penstock.store.tables import Table, take_rows
 
 _FLUSH_BYTES = 32 << 20
 """Rows and raw bytes gathered before they are written: a fragment of each. Bounds memory and file
@@ -102,6 +103,8 @@ class Documents:
     _gathered_bytes: int = 0
     _deleted: set[int] = field(default_factory=set)
     _blobs_grew: bool = False
+    _writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    _writing: Future[None] | None = None
 
     def prepare(self, listing: Listing, *, verify: bool) -> bool:
         """Find what there is to do; False if the source and the flow are as they were."""
@@ -180,24 +183,36 @@ class Documents:
             counts.documents_changed += changed
             counts.documents_new += documents.num_rows - changed
         if self._gathered_bytes > _FLUSH_BYTES:
-            self.flush()
+            self._begin_flush()
 
     def flush(self) -> None:
         """Write what is gathered."""
-        if self._deleted:
-            self.documents.delete(self._deleted)
-            self._deleted = set()
-        if self._rows:
-            self.documents.append(pa.Table.from_batches(self._rows))
-            self._rows = []
-        raw = pa.Table.from_batches(self._raw, BLOBS)
-        if raw.num_rows:
-            self.blobs.append(raw)
+        self._begin_flush()
+        self._end_flush()
+
+    def _begin_flush(self) -> None:
+        """Have another thread write what is gathered, while the next rows are gathered."""
+        self._end_flush()
+        gathered = (self._deleted, self._rows, self._raw)
+        self._deleted, self._rows, self._raw, self._gathered_bytes = set(), [], [], 0
+        self._writing = self._writer.submit(self._write, *gathered)
+
+    def _end_flush(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def _write(
+        self, deleted: set[int], rows: list[pa.RecordBatch], raw: list[pa.RecordBatch]
+    ) -> None:
+        if deleted:
+            self.documents.delete(deleted)
+        if rows:
+            self.documents.append(pa.Table.from_batches(rows))
+        blobs = pa.Table.from_batches(raw, BLOBS)
+        if blobs.num_rows:
+            self.blobs.append(blobs)
             self._blobs_grew = True
-        del raw
-        self._raw = []
-        self._gathered_bytes = 0
-        give_back()
 
     def save(self) -> None:
         """Flush, and record which items are done and which rows failed: a consistent state."""
@@ -218,8 +233,10 @@ class Documents:
         if self._blobs_grew or self.counts.documents_removed or self.counts.documents_changed:
             self._tidy_blobs()
         self.save()
+        self._writer.shutdown()
         for table in (self.documents, self.blobs):
             table.compact()
+        give_back()
 
     def _read(self, task: Any) -> Work:
         if isinstance(task, Work):
@@ -273,41 +290,10 @@ class Documents:
         blob_rows = dict(
             zip(known["content_hash"].to_pylist(), known["_rowid"].to_pylist(), strict=True)
         )
+        # Readers of their own: the tables change under this thread while it reads.
+        documents, blobs = self.documents.reader(), self.blobs.reader()
         for start in range(0, len(ids), _RECOMPUTE_ROWS):
-            yield self._recompute(ids[start : start + _RECOMPUTE_ROWS], blob_rows)
-
-    def _recompute(self, ids: Any, blob_rows: dict[bytes, int]) -> Work:
-        columns = [
-            "doc_id",
-            "item",
-            "text",
-            "content_hash",
-            "media_type",
-            "metadata",
-            "source_metadata",
-            "has_blob",
-        ]
-        rows = self.documents.take(ids, columns)
-        raw = rows["text"].cast(pa.large_binary()).combine_chunks()
-        has_blob = rows["has_blob"].combine_chunks()
-        if pc.any(has_blob).as_py():
-            hashes = rows["content_hash"].filter(has_blob).to_pylist()
-            wanted = np.array([blob_rows[name] for name in hashes], np.uint64)
-            blobs = self.blobs.take(wanted, ["raw"])["raw"].combine_chunks()
-            raw = pc.replace_with_mask(raw, has_blob, blobs)
-        size = len(rows)
-        batch = pa.RecordBatch.from_pydict(
-            {
-                "doc_id": _one(rows["doc_id"]),
-                "item": _one(rows["item"]),
-                "raw": raw,
-                "media_type": _one(rows["media_type"]),
-                "metadata": _one(pc.coalesce(rows["source_metadata"], rows["metadata"])),
-                "content_hash": _one(rows["content_hash"]),
-                "replaces": pa.nulls(size, pa.uint64()),
-            }
-        )
-        return Work(rows=batch, keys=empty_keys(), recomputed=tuple(ids.tolist()))
+            yield _recompute(documents, blobs, ids[start : start + _RECOMPUTE_ROWS], blob_rows)
 
     def _failure_rows(self) -> pa.Table:
         """Failures that stand and those of this run, each place once, with its tries."""
@@ -357,6 +343,41 @@ class Documents:
         first = first.filter(pc.is_in(first["content_hash"], value_set=_one(needed)))
         keep = pc.is_in(rows["_rowid"], value_set=_one(first["_rowid_min"]))
         self.blobs.delete(rows["_rowid"].filter(pc.invert(keep)).to_numpy())
+
+
+def _recompute(documents: Any, blobs: Any, ids: Any, blob_rows: dict[bytes, int]) -> Work:
+    """Rows of the table as if they had been read: raw bytes, and metadata before any step."""
+    columns = [
+        "doc_id",
+        "item",
+        "text",
+        "content_hash",
+        "media_type",
+        "metadata",
+        "source_metadata",
+        "has_blob",
+    ]
+    rows = take_rows(documents, ids, columns)
+    raw = rows["text"].cast(pa.large_binary()).combine_chunks()
+    has_blob = rows["has_blob"].combine_chunks()
+    if pc.any(has_blob).as_py():
+        hashes = rows["content_hash"].filter(has_blob).to_pylist()
+        wanted = np.array([blob_rows[name] for name in hashes], np.uint64)
+        found = take_rows(blobs, wanted, ["raw"])["raw"].combine_chunks()
+        raw = pc.replace_with_mask(raw, has_blob, found)
+    size = len(rows)
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "doc_id": _one(rows["doc_id"]),
+            "item": _one(rows["item"]),
+            "raw": raw,
+            "media_type": _one(rows["media_type"]),
+            "metadata": _one(pc.coalesce(rows["source_metadata"], rows["metadata"])),
+            "content_hash": _one(rows["content_hash"]),
+            "replaces": pa.nulls(size, pa.uint64()),
+        }
+    )
+    return Work(rows=batch, keys=empty_keys(), recomputed=tuple(ids.tolist()))
 
 
 def run_documents(
