@@ -49,7 +49,7 @@ def uv() -> str:
 
 def setup() -> None:
     """Make `.venv` hold the pinned dependencies and Penstock itself; quick when it does."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - whoever runs this may have an older one
         sys.exit(f"Penstock needs Python 3.11 or newer; this is {sys.version.split()[0]}.")
     if not PYTHON.exists():
         found = shutil.which("uv")
