@@ -193,9 +193,7 @@ def hash_column(column: pa.Array) -> pa.Array:
     ends = memoryview(offsets).cast("q")[large.offset : large.offset + len(large) + 1]
     view = memoryview(data) if data is not None else memoryview(b"")
     sha256 = hashlib.sha256
-    digests = b"".join(
-        sha256(view[ends[i] : ends[i + 1]]).digest()[:16] for i in range(len(large))
-    )
+    digests = b"".join(sha256(view[ends[i] : ends[i + 1]]).digest()[:16] for i in range(len(large)))
     return pa.Array.from_buffers(HASH, len(large), [None, pa.py_buffer(digests)])
 
 
