@@ -22,7 +22,7 @@ def _save_own(folder: Path, output: str, place: str = "onnx/model.onnx", **chang
     import onnx
     from onnx import TensorProto, helper
 
-    model = build_graph(read_folder(folder), standard=True)
+    model = build_graph(read_folder(folder))
     graph = model.graph
     for name in changes.get("inputs", ("attention_mask", "token_type_ids")):
         value = helper.make_tensor_value_info(name, TensorProto.INT64, ["texts", "length"])

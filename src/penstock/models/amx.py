@@ -39,8 +39,7 @@ def open_bf16(folder: ModelFolder) -> Callable[[npt.NDArray[np.int64]], Any]:
     except ImportError as err:
         raise MissingExtra("openvino", "precision 'bf16'") from err
     settings = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
-    graph = graph_file(folder, "fp32", standard=True)
-    compiled = openvino.Core().compile_model(str(graph), "CPU", settings)
+    compiled = openvino.Core().compile_model(str(graph_file(folder, "fp32")), "CPU", settings)
 
     def infer(ids: npt.NDArray[np.int64]) -> Any:
         # A request belongs to one thread at a time, so each call has its own.

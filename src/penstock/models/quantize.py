@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from penstock.models.graph import RUNTIME_DOMAIN, Graph
+from penstock.models.graph import ACTIVATED, LEAST_ACTIVATED, Graph
 
 REVISION = 1
 """Goes up when the same graph may give other vectors."""
 
 F32 = npt.NDArray[np.float32]
+RUNTIME_DOMAIN = "com.microsoft"  # operators that ONNX Runtime adds to the standard
 _TINY = 1e-30  # a row of zeros must not divide by zero
 
 
@@ -112,11 +113,12 @@ class _RowQuantizer:
             flat = values
             if not self._rows_only:
                 flat = graph.add("Reshape", values, graph.ints(-1, width))
+            if values.startswith(ACTIVATED):  # its least value is known: saves looking for it
+                least = graph.constant(-LEAST_ACTIVATED)
+            else:
+                least = graph.add("Neg", self._reduce("ReduceMin", flat))
             largest = graph.add(
-                "Max",
-                self._reduce("ReduceMax", flat),
-                graph.add("Neg", self._reduce("ReduceMin", flat)),
-                graph.constant(_TINY),
+                "Max", self._reduce("ReduceMax", flat), least, graph.constant(_TINY)
             )
             scale = graph.add("Mul", largest, graph.constant(1 / 127))
             rows = graph.add("QuantizeLinear", flat, scale, self._zero_points(scale), axis=0)

@@ -45,24 +45,18 @@ def open_session(folder: ModelFolder, precision: str) -> Any:
         raise ModelError(str(folder.path), f"ONNX Runtime cannot load its graph: {err}") from err
 
 
-def graph_file(folder: ModelFolder, precision: str, *, standard: bool = False) -> Path:
-    """The built graph's file in the cache.
-
-    Args:
-        folder: The model.
-        precision: `fp32` or `int8`.
-        standard: Use standard ONNX operators only, for another runtime.
+def graph_file(folder: ModelFolder, precision: str) -> Path:
+    """The built graph's file in the cache, in `fp32` or `int8`.
 
     Raises:
         ModelError: The graph cannot be built.
     """
     unsigned = precision == "int8" and _saturates()
-    variant = ("-unsigned" if unsigned else "") + ("-standard" if standard else "")
-    key = fingerprint_of(folder, precision) + variant
+    key = fingerprint_of(folder, precision) + ("-unsigned" if unsigned else "")
 
     def build() -> bytes:
         own = folder.weights.suffix == ".safetensors"
-        model = build_graph(folder, standard=standard) if own else adapt_graph(folder)
+        model = build_graph(folder) if own else adapt_graph(folder)
         if precision == "int8":
             model = quantize_graph(model, unsigned_weights=unsigned, rows_only=own)
         return bytes(model.SerializeToString())
