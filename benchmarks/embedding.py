@@ -170,14 +170,18 @@ def _peer(
     def run() -> Seconds:
         requests.write("\n")
         requests.flush()
-        elapsed, processor = json.loads(answers.readline())
+        answer = answers.readline()
+        if not answer:
+            raise SystemExit(f"{python} ended early: run sentence-transformers there by hand")
+        elapsed, processor = json.loads(answer)
         return float(elapsed), float(processor)
 
     try:
         run()  # warm
         yield np.load(vectors_file), run
     finally:
-        requests.close()
+        with contextlib.suppress(BrokenPipeError):
+            requests.close()
         process.wait()
 
 
