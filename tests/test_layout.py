@@ -19,6 +19,7 @@ ROOT = Path(penstock.__file__).parent
 LAYERS = [
     {"errors", "records", "cores", "fingerprint", "protocols"},
     {"kernels", "models"},
+    {"vectors", "words"},
     {"sources", "steps", "decisions", "engine", "index"},
     {"store"},
     {"build"},
@@ -26,7 +27,7 @@ LAYERS = [
     {"cli"},
 ]
 PACKAGES = ["build", "cli", "decisions", "engine", "index", "kernels", "models"]
-PACKAGES += ["sources", "steps", "store"]
+PACKAGES += ["sources", "steps", "store", "vectors", "words"]
 
 
 def _layer(module: str) -> int:

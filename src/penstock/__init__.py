@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from penstock.decisions import ExactDedup
     from penstock.errors import PenstockError, RowError
     from penstock.flow import Flow
+    from penstock.index import IndexSettings
     from penstock.sources import files, jsonl, parquet
     from penstock.steps import Chunk, Embed, Keep, Map, Normalize
-    from penstock.store import Hit, Store
+    from penstock.store import Hit, Hits, Store
 
 # Where each public name lives. They load when first used, so that a command
 # which needs none of them answers at once.
@@ -31,6 +32,8 @@ _HOMES = {
     "ExactDedup": "penstock.decisions",
     "Flow": "penstock.flow",
     "Hit": "penstock.store",
+    "Hits": "penstock.store",
+    "IndexSettings": "penstock.index",
     "Keep": "penstock.steps",
     "Map": "penstock.steps",
     "Normalize": "penstock.steps",
@@ -49,6 +52,8 @@ __all__ = [
     "ExactDedup",
     "Flow",
     "Hit",
+    "Hits",
+    "IndexSettings",
     "Keep",
     "Map",
     "Normalize",

@@ -10,6 +10,7 @@ from penstock.build.plan import Plan, make_plan
 from penstock.build.report import RunReport
 from penstock.build.run import Progress, run_plan
 from penstock.decisions import ExactDedup
+from penstock.index import IndexSettings
 from penstock.protocols import Decision, DocumentStep, Source
 from penstock.steps import Chunk, Embed, Normalize
 
@@ -30,6 +31,7 @@ class Flow:
     Args:
         source: `ps.files`, `ps.jsonl`, `ps.parquet`, or a `penstock.protocols.Source`.
         steps: What happens to the documents.
+        index: How the chunks are indexed for searching.
 
     Raises:
         ConfigError: The steps make no flow.
@@ -37,13 +39,14 @@ class Flow:
 
     source: Source
     steps: Sequence[DocumentStep | Decision | Chunk | Embed] = field(default_factory=default_steps)
+    index: IndexSettings = field(default_factory=IndexSettings)
 
     def __post_init__(self) -> None:
         self.plan()
 
     def plan(self) -> Plan:
         """The flow, checked, with the fingerprints of all that its results depend on."""
-        return make_plan(self.source, self.steps)
+        return make_plan(self.source, self.steps, self.index)
 
     def run(
         self, store: str | os.PathLike[str], *, verify: bool = False, progress: Progress = "none"

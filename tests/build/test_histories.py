@@ -37,7 +37,7 @@ _remove = st.tuples(st.just("remove"), st.sampled_from(NAMES), st.none())
 _flow = st.tuples(st.just("flow"), st.integers(0, len(FLOWS) - 1), st.none())
 _build = st.tuples(st.just("build"), st.none(), st.none())
 _break_off = st.tuples(
-    st.just("break-off"), st.sampled_from(["decide", "write_verdicts", "update_index"]), st.none()
+    st.just("break-off"), st.sampled_from(["decide", "write_verdicts", "bring_index"]), st.none()
 )
 
 

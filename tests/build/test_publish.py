@@ -36,7 +36,7 @@ class _PowerCutError(Exception):
         "penstock.build.run.write_verdicts",
         "penstock.build.chunks.Chunks.flush",
         "penstock.build.chunks.Chunks.finish",
-        "penstock.build.run.update_index",
+        "penstock.build.index.update_index",
         "penstock.build.run.fsync_new",
         "penstock.build.run.publish",
     ],

@@ -1,12 +1,24 @@
-"""Measures equal trec_eval's."""
+"""Measures equal trec_eval's and ir_measures'."""
+
+from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from penstock.errors import QueryError
-from penstock.index import document_ranking, evaluate, read_qrels, read_queries
+from penstock.index.evaluate import (
+    MEASURES,
+    document_ranking,
+    evaluate,
+    ranked,
+    read_qrels,
+    read_queries,
+)
 
 _QRELS = {"q": {"a": 2, "b": 1, "c": 0, "d": -1, "e": 1}}
 
@@ -42,18 +54,67 @@ def test_recall_looks_at_the_first_hundred() -> None:
     assert evaluate({"q": ranking}, _QRELS).recall_at_100 == pytest.approx(2 / 3)
 
 
-def test_counts_the_queries_that_have_something_to_find() -> None:
-    qrels = {"found": {"a": 1}, "absent": {"a": 1}, "nothing": {"a": 0}}
+def test_every_judged_query_counts() -> None:
+    qrels = {"found": {"a": 1}, "absent": {"a": 1}, "nothing": {"a": 0}, "unjudged": {}}
 
-    metrics = evaluate({"found": ["a"], "nothing": ["a"], "unjudged": ["a"]}, qrels)
+    metrics = evaluate({"found": ["a"], "nothing": ["a"], "unknown": ["a"]}, qrels)
 
-    assert metrics.ndcg_at_10 == 0.5
-    assert list(metrics.per_query) == ["found", "absent"]
-    assert metrics.per_query["absent"].map == 0.0
+    assert metrics.ndcg_at_10 == pytest.approx(1 / 3)
+    assert list(metrics.per_query) == ["found", "absent", "nothing"]
+    assert metrics.values("map") == [1.0, 0.0, 0.0]
+    assert metrics.per_query["found"].to_json() == dict.fromkeys(MEASURES, 1.0)
+    assert metrics.to_json()["mrr@10"] == pytest.approx(1 / 3)
 
 
 def test_no_judgements_give_zero() -> None:
     assert evaluate({"q": ["a"]}, {}).ndcg_at_10 == 0.0
+
+
+def test_equal_scores_are_ordered_as_trec_eval_does() -> None:
+    assert ranked({"a": 1.0, "c": 2.0, "b": 1.0}) == ["c", "b", "a"]
+
+
+_DOCUMENTS = [f"d{number}" for number in range(14)]
+# Not below -1: pytrec_eval dies of -2.
+_JUDGEMENTS = st.dictionaries(st.sampled_from(_DOCUMENTS), st.integers(-1, 3), min_size=1)
+_QRELS_OF = st.dictionaries(st.sampled_from("pqrs"), _JUDGEMENTS, min_size=1)
+
+
+def _runs(scores: st.SearchStrategy[int], *, ties: bool) -> st.SearchStrategy[Any]:
+    def of(values: list[int]) -> dict[str, float]:
+        return {document: float(value) for document, value in zip(_DOCUMENTS, values, strict=False)}
+
+    lists = st.lists(scores, min_size=1, max_size=len(_DOCUMENTS), unique=not ties)
+    return st.dictionaries(st.sampled_from("pqrst"), lists.map(of), min_size=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_runs(st.integers(0, 1000), ties=False), _QRELS_OF)
+def test_means_equal_those_of_ir_measures(run: Any, qrels: Any) -> None:
+    reference = pytest.importorskip("ir_measures")
+    names = {"ndcg@10": "nDCG@10", "recall@100": "R@100", "mrr@10": "RR@10", "map": "AP"}
+    measures = {name: reference.parse_measure(text) for name, text in names.items()}
+
+    expected = reference.calc_aggregate(list(measures.values()), qrels, run)
+
+    found = evaluate(run, qrels).to_json()
+    assert found == pytest.approx({name: expected[each] for name, each in measures.items()})
+
+
+@settings(max_examples=60, deadline=None)
+@given(_runs(st.integers(0, 3), ties=True), _QRELS_OF)
+def test_each_query_with_ties_equals_pytrec_eval(run: Any, qrels: Any) -> None:
+    reference = pytest.importorskip("pytrec_eval")
+    names = {"ndcg_cut_10": "ndcg@10", "recall_100": "recall@100", "map": "map"}
+    expected = reference.RelevanceEvaluator(qrels, {*names, "recip_rank"}).evaluate(run)
+
+    metrics = evaluate(run, qrels)
+
+    for query, values in expected.items():
+        found = metrics.per_query[query].to_json()
+        reciprocal = values.pop("recip_rank")  # over the whole ranking
+        assert found.pop("mrr@10") == pytest.approx(reciprocal if reciprocal >= 0.1 else 0.0)
+        assert found == pytest.approx({names[name]: value for name, value in values.items()})
 
 
 def _ranking(query: int) -> list[str]:

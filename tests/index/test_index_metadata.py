@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.index import metadata_columns
-from penstock.index.metadata import _parse_at_once, _parse_each
+from penstock.index.metadata import _parse_at_once, _parse_each, metadata_columns
 from penstock.records import to_json
 
 _TEXTS = pa.list_(pa.string())
@@ -81,6 +80,33 @@ def test_takes_a_chunked_column() -> None:
     rows = pa.chunked_array([['{"a":1}'], ['{"a":2}', '{"a":1}']])
 
     assert metadata_columns(rows).column("a").to_pylist() == [1, 2, 1]
+
+
+def test_of_too_many_fields_the_most_frequent_are_columns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("penstock.index.metadata._MAX_CELLS", 1)
+    rows = pa.array([to_json({f"user {at}": at, "year": at, "b": None}) for at in range(150)])
+
+    table = metadata_columns(rows)
+
+    assert table.num_columns == 100
+    assert table.column_names[0] == "b"
+    assert table["year"].to_pylist() == list(range(150))
+    assert metadata_columns(rows, ["user 149", "none"]).column_names == ["user 149"]
+
+
+def test_deep_nesting_is_kept_as_json() -> None:
+    value: Any = {"x": 1}
+    for _ in range(800):
+        value = {"k": value}
+    name = ".".join("k" * 50)
+
+    table = metadata_columns(pa.array([to_json(value), '{"k":null}']))
+
+    assert table.column_names == [name]
+    assert json.loads(table[name][0].as_py())["k"]
+    assert table[name][1].as_py() is None
 
 
 _SCALARS = st.one_of(

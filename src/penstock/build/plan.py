@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from penstock.errors import ConfigError
 from penstock.fingerprint import fingerprint
+from penstock.index import IndexSettings
 from penstock.protocols import Decision, DocumentStep, Source
 from penstock.records import CHUNKS, DOCUMENTS, HASH
 from penstock.steps import Chunk, Embed
@@ -27,8 +28,10 @@ class Plan:
         chain: Document steps and decisions, in order.
         chunk: Cuts the kept documents; None ends the flow with the documents.
         embed: Embeds the chunks; None leaves them to words alone.
+        index: How the chunks are indexed.
         reader: Fingerprint of the source: a change reads every item again.
         chain_fingerprint: Of all that a document's row depends on.
+        decided_by: Of the decisions with their thresholds: a change decides anew.
         cut_fingerprint: Of how documents are cut.
         embedded_by: Of the model; "" without one.
     """
@@ -37,8 +40,10 @@ class Plan:
     chain: tuple[DocumentStep | Decision, ...]
     chunk: Chunk | None
     embed: Embed | None
+    index: IndexSettings
     reader: str
     chain_fingerprint: str
+    decided_by: str
     cut_fingerprint: str
     embedded_by: str
 
@@ -83,6 +88,7 @@ class Plan:
             ],
             "reader": self.reader,
             "chain": self.chain_fingerprint,
+            "decisions": self.decided_by,
             "cut": self.cut_fingerprint,
             "embed": None
             if embed is None
@@ -91,10 +97,11 @@ class Plan:
                 "precision": embed.precision,
                 "fingerprint": self.embedded_by,
             },
+            "index": asdict(self.index),
         }
 
 
-def make_plan(source: Source, steps: Sequence[object]) -> Plan:
+def make_plan(source: Source, steps: Sequence[object], index: IndexSettings) -> Plan:
     """Check that these steps make a flow, and name what its results depend on.
 
     Raises:
@@ -123,8 +130,11 @@ def make_plan(source: Source, steps: Sequence[object]) -> Plan:
         chain=tuple(rest),
         chunk=chunk,
         embed=embed,
+        index=index,
         reader=fingerprint(source),
         chain_fingerprint=fingerprint([_REVISION, *rest]),
+        # A representation shows every setting, also those that no signature depends on.
+        decided_by=fingerprint([repr(step) for step in rest if isinstance(step, Decision)]),
         cut_fingerprint="" if chunk is None else fingerprint([_REVISION, chunk]),
         embedded_by="" if embed is None else embed.fingerprint(),
     )

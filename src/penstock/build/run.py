@@ -12,38 +12,28 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.build.chunks import Chunks, run_chunks
 from penstock.build.decide import decide, kept_documents, write_verdicts
 from penstock.build.documents import Documents, run_documents
+from penstock.build.index import bring_index
 from penstock.build.memory import give_back
 from penstock.build.plan import Plan, step_name
 from penstock.build.report import Counts, FunnelStep, RunReport
 from penstock.engine import Cancel, Stage, bottleneck, handle_interrupts, run_stages, show_progress
 from penstock.errors import StoreError
-from penstock.index import Index, IndexManifest, deleted_share, update_index
 from penstock.store.files import all_files, fsync_new
 from penstock.store.lease import Lease
 from penstock.store.manifest import Manifest, publish, save_checkpoint, starting_point
-from penstock.store.tables import Table
+from penstock.store.tables import Table, open_table
 
 Progress = Literal["auto", "rich", "plain", "json", "none"]
 
 _PHASES = ("list", "documents", "decide", "chunks", "index", "publish")
 
 _TABLES = ("items", "documents", "blobs", "failures", "verdicts", "chunks")
-
-_INDEX_ROWS = 4096
-"""Chunks handed to the index at a time."""
-
-
-_REBUILD_SHARE = 0.3
-"""Share of deleted rows in the words from which the index is built anew: their statistics count
-deleted rows until they are merged away."""
 
 
 def run_plan(
@@ -102,14 +92,18 @@ class _Run:
             self._documents(documents)
         moved = self._version("documents") != self._start.tables.get("documents")
         kept: pa.Array | None = None
-        if moved or work or flow.get("chain") != self._plan.chain_fingerprint:
+        same_decisions = (flow.get("chain"), flow.get("decisions")) == (
+            self._plan.chain_fingerprint,
+            self._plan.decided_by,
+        )
+        if moved or work or not same_decisions:
             with self._phase("decide"):
                 verdicts = decide(self._plan, tables["documents"])
                 write_verdicts(tables["verdicts"], verdicts)
                 kept = kept_documents(verdicts)
         index = self._start.index
         described = self._plan.describe()
-        same_cut = all(flow.get(name) == described[name] for name in ("cut", "embed"))
+        same_cut = all(flow.get(name) == described[name] for name in ("cut", "embed", "index"))
         complete = "chunks" in self._start.tables and index is not None
         if self._plan.chunk is None:
             index = None
@@ -162,37 +156,16 @@ class _Run:
         return {"reader": done["reader"], "chain": done["chain"]}
 
     def _index(self) -> dict[str, Any]:
-        table = self._tables["chunks"]
-        folder = self._folder / "index"
-        folder.mkdir(exist_ok=True)
-        before = None if self._start.index is None else IndexManifest.from_json(self._start.index)
-        assert table.schema is not None
-        has_vectors = "embedding" in table.schema.names
-        dim = table.schema.field("embedding").type.list_size if has_vectors else 0
-        if before is not None and (
-            before.dim not in (None, dim)
-            or (before.words and deleted_share(folder / before.words) > _REBUILD_SHARE)
-        ):
-            before = None
-        now = np.sort(table.scan()["_rowid"].to_numpy())
-        have = np.empty(0, np.uint64)
-        if before is not None:
-            have = Index.open(folder, before).row_ids()
-        added = np.setdiff1d(now, have, assume_unique=True)
-        removed = np.setdiff1d(have, now, assume_unique=True)
-        if before is not None and not len(added) and not len(removed):
-            return before.to_json()
-        rows = self._index_rows(added, has_vectors=has_vectors)
-        return update_index(folder, before, self._start.run, removed, rows).to_json()
-
-    def _index_rows(
-        self, row_ids: npt.NDArray[np.uint64], *, has_vectors: bool
-    ) -> Iterator[pa.RecordBatch]:
-        columns = ["title", "heading_path", "text", *(["embedding"] if has_vectors else [])]
-        for start in range(0, len(row_ids), _INDEX_ROWS):
-            rows = self._tables["chunks"].take(row_ids[start : start + _INDEX_ROWS], columns)
-            rows = rows.rename_columns({"_rowid": "row_id", "heading_path": "heading"})
-            yield from rows.combine_chunks().to_batches()
+        version = self._version("chunks")
+        assert version is not None
+        return bring_index(
+            self._folder / "index",
+            open_table(self._folder / "chunks.lance", version),
+            self._start.index,
+            self._start.run,
+            self._plan.index,
+            self._shown.message,
+        )
 
     def _publish(self, index: dict[str, Any] | None) -> RunReport:
         if self._plan.chunk is None:
@@ -296,7 +269,10 @@ def _told(shown: Any) -> Iterator[None]:
 def _funnel(plan: Plan, verdicts: pa.Table, failures: pa.Table) -> tuple[FunnelStep, ...]:
     """What became of every row at every step; the rows of one step are those the last one kept."""
     failed = dict(_value_counts(failures["step"]))
-    dropped = dict(_value_counts(verdicts["rule"].drop_null()))
+    dropped: dict[str, int] = {}
+    for reason, count in _value_counts(verdicts["rule"].drop_null()):
+        decision = reason.partition(".")[0]
+        dropped[decision] = dropped.get(decision, 0) + count
     before = [("list", None), ("read", None), ("decode", None)]
     steps = [*before, *((step_name(s), getattr(s, "rule", None)) for s in plan.chain)]
     rows_in = verdicts.num_rows + failures.num_rows

@@ -51,6 +51,13 @@ Run = Annotated[str | None, typer.Option(help="An earlier run's number; the last
 SearchMode = Annotated[
     Mode | None, typer.Option(help="hybrid where chunks have embeddings, else words.")
 ]
+SearchFusion = Annotated[Fusion | None, typer.Option(help="How hybrid mixes its two sides.")]
+SearchAlpha = Annotated[
+    float | None, typer.Option(help="Weight of the vector side in [0, 1].", min=0, max=1)
+]
+Queries = Annotated[Path, typer.Option(help="JSON lines with _id and text.")]
+Qrels = Annotated[Path, typer.Option(help="Tab-separated query-id, corpus-id, score.")]
+Seed = Annotated[int, typer.Option(help="Decides what is drawn at random.", min=0)]
 
 
 @app.callback(invoke_without_command=True)
@@ -86,7 +93,7 @@ def build(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     json: Json = False,
 ) -> None:
-    r"""Bring STORE in step with SOURCE: only what is new or changed is read and computed.
+    """Bring STORE in step with SOURCE: only what is new or changed is read and computed.
 
     Ctrl-C finishes what is under way and keeps it for the next build; a second one stops at
     once. Rows that cannot be processed are listed by `penstock failures`.
@@ -96,7 +103,7 @@ def build(
       penstock build docs corpus
       penstock build 'src/**/*.py' corpus
       penstock build s3://bucket/corpus.jsonl.zst corpus --flow flow.py
-    """
+    """  # noqa: D301 - \b keeps lines as they are
     from penstock.cli.build import run_build
 
     run_build(source, store, flow, verify=verify, strict=strict, quiet=quiet, as_json=json)
@@ -106,12 +113,12 @@ def build(
 def init(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write.")] = Path("flow.py"),
 ) -> None:
-    r"""Write the default flow as a commented flow.py to edit.
+    """Write the default flow as a commented flow.py to edit.
 
     \b
     Example:
       penstock init && penstock build docs corpus --flow flow.py
-    """
+    """  # noqa: D301 - \b keeps lines as they are
     from penstock.cli.build import write_flow
 
     write_flow(path)
@@ -120,27 +127,55 @@ def init(
 @app.command()
 def search(
     store: StorePath,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="Plain text.")],
+    query: Annotated[
+        str,
+        typer.Argument(metavar="QUERY", help='Text; "a phrase" and pre* are understood.'),
+    ],
     k: Annotated[int, typer.Option("-k", help="Hits wanted.", min=1)] = 10,
     where: Annotated[
         str | None, typer.Option(help="SQL condition over columns and metadata.")
     ] = None,
     mode: SearchMode = None,
-    fusion: Annotated[Fusion, typer.Option(help="How hybrid mixes.")] = Fusion.weighted,
-    alpha: Annotated[float, typer.Option(help="Weight of the vector side.", min=0, max=1)] = 0.5,
+    fusion: SearchFusion = None,
+    alpha: SearchAlpha = None,
+    typos: Annotated[int, typer.Option(help="Wrong letters forgiven in an unknown word.")] = 0,
+    offset: Annotated[int, typer.Option(help="Better hits to leave out: pages.", min=0)] = 0,
+    per_document: Annotated[
+        int | None, typer.Option(help="Most hits of one document.", min=1)
+    ] = None,
+    facet: Annotated[
+        list[str] | None, typer.Option(help="Count this column over all matches; repeatable.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say how it was searched, and what that may miss.")
+    ] = False,
     run: Run = None,
     json: Json = False,
 ) -> None:
-    r"""Find the chunks that answer QUERY best.
+    """Find the chunks that answer QUERY best.
+
+    Mode, fusion and alpha default to what `penstock tune` found, else hybrid, weighted, per query.
 
     \b
     Examples:
       penstock search corpus "parse a date" -k 3
       penstock search corpus "parse a date" --where "extension = 'py'" --mode words
-    """
+      penstock search corpus '"time zone" pars*' --facet extension --per-document 1
+    """  # noqa: D301 - \b keeps lines as they are
     from penstock.cli.read import show_hits
 
-    show_hits(store, query, k, where, mode and mode.value, fusion.value, alpha, run, as_json=json)
+    options = {
+        "mode": mode and mode.value,
+        "where": where,
+        "fusion": fusion and fusion.value,
+        "alpha": alpha,
+        "typos": typos,
+        "offset": offset,
+        "per_document": per_document,
+        "facets": tuple(facet or ()),
+        "explain": explain,
+    }
+    show_hits(store, query, k, run, options, as_json=json)
 
 
 @app.command()
@@ -170,22 +205,127 @@ def runs(store: StorePath, json: Json = False) -> None:
 @app.command("eval")
 def evaluate(
     store: StorePath,
-    queries: Annotated[Path, typer.Option(help="JSON lines with _id and text.")],
-    qrels: Annotated[Path, typer.Option(help="Tab-separated query-id, corpus-id, score.")],
+    queries: Queries,
+    qrels: Qrels,
     mode: SearchMode = None,
-    fusion: Annotated[Fusion, typer.Option(help="How hybrid mixes.")] = Fusion.weighted,
-    alpha: Annotated[float, typer.Option(help="Weight of the vector side.", min=0, max=1)] = 0.5,
+    fusion: SearchFusion = None,
+    alpha: SearchAlpha = None,
+    run: Run = None,
+    against_run: Annotated[str | None, typer.Option(help="Compare with an earlier run.")] = None,
+    against_mode: Annotated[Mode | None, typer.Option(help="Compare with another mode.")] = None,
+    against_fusion: Annotated[
+        Fusion | None, typer.Option(help="Compare with another fusion.")
+    ] = None,
+    against_alpha: Annotated[
+        float | None, typer.Option(help="Compare with another alpha.", min=0, max=1)
+    ] = None,
+    per_query: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write each query's figures, as JSON lines.")
+    ] = None,
+    seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    r"""Measure search on judged queries in BEIR's layout; a hit counts for its document.
+    """Measure search on judged queries in BEIR's layout; a hit counts for its document.
+
+    With one or more --against-..., measure twice and compare query by query: what --against
+    does not name is as for the first. The interval is a paired bootstrap's, p a randomisation
+    test's.
+
+    \b
+    Examples:
+      penstock eval corpus --queries queries.jsonl --qrels qrels/test.tsv --mode words
+      penstock eval corpus --queries q.jsonl --qrels dev.tsv --against-run 000003
+      penstock eval corpus --queries q.jsonl --qrels dev.tsv --mode hybrid --against-mode words
+      penstock eval corpus --queries q.jsonl --qrels dev.tsv --alpha 0.7 --against-alpha 0.5
+    """  # noqa: D301 - \b keeps lines as they are
+    from penstock.cli.judge import System, show_evaluation
+
+    new = System(run=run, mode=_value(mode), fusion=_value(fusion), alpha=alpha)
+    other = new.but(
+        run=against_run,
+        mode=_value(against_mode),
+        fusion=_value(against_fusion),
+        alpha=against_alpha,
+    )
+    show_evaluation(store, queries, qrels, new, other, per_query, seed, as_json=json)
+
+
+@app.command()
+def tune(
+    store: StorePath,
+    queries: Queries,
+    qrels: Qrels,
+    folds: Annotated[int, typer.Option(help="Parts held out in turn.", min=2)] = 10,
+    seed: Seed = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be chosen.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Choose how STORE is searched from judged queries, and keep it in the store.
+
+    Mode, fusion and alpha are chosen by cross-validation on nDCG@10. Searches use the choice
+    from then on unless told otherwise. Where the gain does not show on queries that were held
+    out, the default stays.
+
+    \b
+    Examples:
+      penstock tune corpus --queries queries.jsonl --qrels qrels/dev.tsv
+      penstock tune corpus --queries queries.jsonl --qrels qrels/dev.tsv --dry-run
+    """  # noqa: D301 - \b keeps lines as they are
+    from penstock.cli.judge import show_tuning
+
+    show_tuning(store, queries, qrels, folds, seed, dry_run=dry_run, as_json=json)
+
+
+index = typer.Typer(
+    help="Check or rebuild the index of a store.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(index, name="index")
+
+
+@index.command("check")
+def index_check(
+    store: StorePath,
+    queries: Annotated[
+        Path | None, typer.Option(help="JSON lines with _id and text; else made from the chunks.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Queries to try.", min=1)] = 100,
+    target: Annotated[float, typer.Option(help="Recall wanted.", min=0, max=1)] = 0.95,
+    repair: Annotated[
+        bool, typer.Option(help="Change how much searches read, where recall needs or allows it.")
+    ] = True,
+    json: Json = False,
+) -> None:
+    r"""Compare the search of vectors with an exact one, without and with conditions.
+
+    Exit status 1 where the target is not reached.
+
+    \b
+    Examples:
+      penstock index check corpus
+      penstock index check corpus --queries queries.jsonl --target 0.98 --no-repair
+    """
+    from penstock.cli.index import check
+
+    check(store, queries, samples, target, repair=repair, as_json=json)
+
+
+@index.command("rebuild")
+def index_rebuild(store: StorePath) -> None:
+    r"""Build the index afresh from the chunks, and publish it as a new run.
 
     \b
     Example:
-      penstock eval corpus --queries queries.jsonl --qrels qrels/test.tsv --mode words
+      penstock index rebuild corpus
     """
-    from penstock.cli.read import show_evaluation
+    from penstock.cli.index import rebuild
 
-    show_evaluation(store, queries, qrels, mode and mode.value, fusion.value, alpha, as_json=json)
+    rebuild(store)
+
+
+def _value(choice: StrEnum | None) -> str | None:
+    return None if choice is None else choice.value
 
 
 def main() -> None:

@@ -1,45 +1,47 @@
-"""The commands that read a store: search, status, failures, runs, eval."""
+"""The commands that read a store: search, status, failures, runs."""
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from penstock.index import document_ranking, evaluate, read_qrels, read_queries
+from penstock.index import Plan
 from penstock.store import Hit, Manifest, Store
 from penstock.store.files import all_files
 
 _SNIPPET_LINES = 4
+_FACET_VALUES = 20
 
 
 def show_hits(
-    store: Path,
-    query: str,
-    k: int,
-    where: str | None,
-    mode: Any,
-    fusion: Any,
-    alpha: float,
-    run: str | None,
-    *,
-    as_json: bool,
+    store: Path, query: str, k: int, run: str | None, options: dict[str, Any], *, as_json: bool
 ) -> None:
     """Search and print."""
     opened = Store.open(store, run)
-    hits = opened.search(query, k, mode=mode, where=where, fusion=fusion, alpha=alpha)
+    hits = opened.search(query, k, highlight=True, **options)
     if as_json:
-        found = [hit.to_json() for hit in hits]
-        typer.echo(json.dumps({"query": query, "run": opened.manifest.run, "hits": found}))
-    elif hits:
-        typer.echo("\n\n".join(_hit_text(rank, hit, query) for rank, hit in enumerate(hits, 1)))
-    else:
-        typer.echo("Nothing found.")
+        facts: dict[str, Any] = {"query": query, "run": hits.run}
+        facts["hits"] = [hit.to_json() for hit in hits]
+        if hits.facets:
+            facts["facets"] = hits.facets
+        if hits.plan is not None:
+            facts["plan"] = asdict(hits.plan)
+        typer.echo(json.dumps(facts, default=str))
+        return
+    first = options["offset"] + 1
+    blocks = [_hit_text(rank, hit) for rank, hit in enumerate(hits, first)] or ["Nothing found."]
+    for column, counts in hits.facets.items():
+        rows = [[f"  {value}", f"{count:,}"] for value, count in counts[:_FACET_VALUES]]
+        blocks.append("\n".join([column, *([columns(rows)] if rows else [])]))
+    if hits.plan is not None:
+        blocks.append(_plan_text(hits.plan))
+    typer.echo("\n\n".join(blocks))
 
 
 def show_status(store: Path, run: str | None, *, as_json: bool) -> None:
@@ -62,7 +64,7 @@ def show_status(store: Path, run: str | None, *, as_json: bool) -> None:
     for step in counts["funnel"]:
         numbers = (step[name] for name in ("rows_in", "kept", "dropped", "failed"))
         rows.append([step["step"], *(f"{number:,}" for number in numbers)])
-    typer.echo(_columns(rows))
+    typer.echo(columns(rows))
 
 
 def show_failures(store: Path, run: str | None, *, as_json: bool) -> None:
@@ -94,48 +96,13 @@ def show_runs(store: Path, *, as_json: bool) -> None:
         )
         seconds = f"{manifest.finished - manifest.started:.1f}"
         rows.append([manifest.run, _when(manifest), seconds, *(f"{n:,}" for n in numbers)])
-    typer.echo(_columns(rows))
+    typer.echo(columns(rows))
 
 
-def show_evaluation(
-    store: Path,
-    queries: Path,
-    qrels: Path,
-    mode: Any,
-    fusion: Any,
-    alpha: float,
-    *,
-    as_json: bool,
-) -> None:
-    """Search every judged query and print the metrics."""
-    opened = Store.open(store)
-    judged = read_qrels(qrels)
-    started = time.perf_counter()
-    rankings: dict[str, list[str]] = {}
-    for query_id, text in read_queries(queries).items():
-        if query_id in judged:
-            # Several chunks of one document count once: ask for more than 100.
-            hits = opened.rank(text, 500, mode=mode, fusion=fusion, alpha=alpha)
-            rankings[query_id] = document_ranking(opened.doc_ids(hits))
-    seconds = time.perf_counter() - started
-    metrics = evaluate(rankings, judged)
-    figures = {
-        "ndcg@10": metrics.ndcg_at_10,
-        "recall@100": metrics.recall_at_100,
-        "mrr@10": metrics.mrr_at_10,
-        "map": metrics.map,
-    }
-    if as_json:
-        typer.echo(json.dumps({"queries": len(rankings), "seconds": seconds, **figures}))
-        return
-    typer.echo(f"{len(rankings)} queries in {seconds:.1f} s")
-    typer.echo(_columns([[name, f"{value:.4f}"] for name, value in figures.items()]))
-
-
-def _hit_text(rank: int, hit: Hit, query: str) -> str:
+def _hit_text(rank: int, hit: Hit) -> str:
     width = shutil.get_terminal_size((100, 24)).columns - 4
     place = f" > {hit.heading_path}" if hit.heading_path else ""
-    shown = [f"    {line[:width]}" for line in _snippet(hit.text, query)]
+    shown = [f"    {line[:width]}" for line in _snippet(hit)]
     scores = [
         f"{name} {score:.3f}"
         for name, score in (("vector", hit.vector_score), ("words", hit.words_score))
@@ -145,26 +112,46 @@ def _hit_text(rank: int, hit: Hit, query: str) -> str:
     return "\n".join([head, *shown])
 
 
-def _snippet(text: str, query: str) -> list[str]:
+def _snippet(hit: Hit) -> list[str]:
     """The few lines in a row that hold most of the query's words; the first of equals."""
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    words = set(_words(query))
-    found = [words & set(_words(line)) for line in lines]
+    lines: list[str] = []
+    found: list[set[str]] = []
+    start = 0
+    for line in hit.text.splitlines(keepends=True):
+        end = start + len(line)
+        if line.strip():
+            lines.append(line.rstrip())
+            spans = (span for span in hit.highlights if start <= span[0] < end)
+            found.append({hit.text[low:high].lower() for low, high in spans})
+        start = end
     starts = range(max(1, len(lines) - _SNIPPET_LINES + 1))
     best = max(starts, key=lambda at: len(set().union(*found[at : at + _SNIPPET_LINES])))
     return lines[best : best + _SNIPPET_LINES]
 
 
-def _words(text: str) -> list[str]:
-    # Letters and digits only, cut to a stem of sorts: "rows" is to find "row".
-    return [word[:5].rstrip("s") for word in re.findall(r"[^\W_]+", text.lower()) if len(word) > 2]
+def _plan_text(plan: Plan) -> str:
+    lines = [
+        f"{plan.mode}: {plan.allowed:,} of {plan.rows:,} chunks allowed ({plan.selectivity:.2%}), "
+        f"{plan.candidates:,} candidates"
+    ]
+    if plan.fusion is not None:
+        lines[0] += f", {plan.fusion}" + (f" with alpha {plan.alpha:g}" if plan.alpha else "")
+    if plan.estimated_recall is not None:
+        lines.append(f"estimated recall of the vector side: {plan.estimated_recall:.3f}")
+    lines += [
+        f"  segment of {part.rows:,}: {part.kind}"
+        + (f", {part.probes} of {part.lists} lists" if part.lists else "")
+        + f", {part.codes_scanned:,} codes, {part.rescored:,} scored exactly"
+        for part in plan.segments
+    ]
+    return "\n".join(lines)
 
 
 def _when(manifest: Manifest) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest.finished))
 
 
-def _columns(rows: list[list[str]]) -> str:
+def columns(rows: list[list[str]]) -> str:
     """Text in columns: the first to the left, numbers to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []

@@ -1,10 +1,11 @@
-"""The index: vectors and words in immutable files, searched together.
+"""The index: vectors and words in immutable segments, searched together.
 
-added chunks --update_index--> segments of vectors, one index of words, IndexManifest
-query, where --Index.open, search--> hits by row id
+added chunks --update_index--> segments, IndexManifest
+Query, Filter --Index.open, search--> hits by row id --passages--> what they show
 """
 
 from penstock.index.evaluate import (
+    Measure,
     Metrics,
     QueryMetrics,
     document_ranking,
@@ -12,27 +13,33 @@ from penstock.index.evaluate import (
     read_qrels,
     read_queries,
 )
-from penstock.index.index import Hit, Index
+from penstock.index.index import Filter, Fusion, Hit, Index, Mode, Plan, Query, Sides
 from penstock.index.manifest import IndexManifest, SegmentManifest
-from penstock.index.metadata import metadata_columns
+from penstock.index.settings import IndexSettings
+from penstock.index.tune import Setting, Tuned, tune
 from penstock.index.update import update_index
-from penstock.index.where import parse_where, where_columns
-from penstock.index.words import deleted_share
 
 __all__ = [
+    "Filter",
+    "Fusion",
     "Hit",
     "Index",
     "IndexManifest",
+    "IndexSettings",
+    "Measure",
     "Metrics",
+    "Mode",
+    "Plan",
+    "Query",
     "QueryMetrics",
     "SegmentManifest",
-    "deleted_share",
+    "Setting",
+    "Sides",
+    "Tuned",
     "document_ranking",
     "evaluate",
-    "metadata_columns",
-    "parse_where",
     "read_qrels",
     "read_queries",
+    "tune",
     "update_index",
-    "where_columns",
 ]

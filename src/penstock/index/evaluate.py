@@ -1,4 +1,4 @@
-"""Score rankings against relevance judgements, as `trec_eval` does."""
+"""Score rankings against relevance judgements, as `trec_eval` and `ir_measures` do."""
 
 from __future__ import annotations
 
@@ -8,23 +8,38 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from penstock.errors import QueryError
+
+Measure = Literal["ndcg@10", "recall@100", "mrr@10", "map"]
+
+MEASURES: Mapping[Measure, str] = {
+    "ndcg@10": "ndcg_at_10",
+    "recall@100": "recall_at_100",
+    "mrr@10": "mrr_at_10",
+    "map": "map",
+}
+"""The measures' usual names, and the attributes that hold them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryMetrics:
-    """The same four figures for one query."""
+    """The same four figures for one query; all 0 where it has no relevant document."""
 
     ndcg_at_10: float
     recall_at_100: float
     mrr_at_10: float
     map: float
 
+    def to_json(self) -> dict[str, float]:
+        """The figures by their usual names."""
+        return {name: getattr(self, field) for name, field in MEASURES.items()}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """Means over the queries that have a relevant document, each in [0, 1].
+    """Means over the judged queries, each in [0, 1].
 
     Attributes:
         ndcg_at_10: Gain is the relevance, discount log2(rank + 1).
@@ -40,26 +55,39 @@ class Metrics:
     map: float
     per_query: Mapping[str, QueryMetrics]
 
+    def to_json(self) -> dict[str, float]:
+        """The means by their usual names."""
+        return {name: getattr(self, field) for name, field in MEASURES.items()}
+
+    def values(self, measure: Measure) -> list[float]:
+        """One measure for each query, in the order of `per_query`."""
+        field = MEASURES[measure]
+        return [getattr(metrics, field) for metrics in self.per_query.values()]
+
 
 def evaluate(
-    rankings: Mapping[str, Sequence[str]], qrels: Mapping[str, Mapping[str, int]]
+    rankings: Mapping[str, Sequence[str] | Mapping[str, float]],
+    qrels: Mapping[str, Mapping[str, int]],
 ) -> Metrics:
     """Score one ranking per query.
 
-    A query without a relevant document is left out; one without a ranking
-    counts 0; a ranking without judgements is ignored, and so is the second and
-    any later place of a document in a ranking.
+    Every judged query counts: one without a ranking, or whose documents were all
+    judged not relevant, counts 0, as in `ir_measures` (and `trec_eval -c`). A
+    ranking without judgements is ignored, and so is the second and any later
+    place of a document in a ranking.
 
     Args:
-        rankings: Query to its documents, best first.
-        qrels: Query to the relevance of its judged documents; relevant is 1 or more.
+        rankings: Query to its documents, best first; or to their scores, which
+            are then ordered as `trec_eval` does (`ranked`).
+        qrels: Query to the relevance of its judged documents; relevant is 1 or
+            more. A query without any judged document is left out.
 
     Source: trec_eval 9, measures ndcg_cut_10, recall_100, recip_rank (over 10 places), map.
     """
     per_query = {
-        query: _score(document_ranking(rankings.get(query, ())), judged)
+        query: _score(_ranking(rankings.get(query, ())), judged)
         for query, judged in qrels.items()
-        if any(relevance > 0 for relevance in judged.values())
+        if judged
     }
 
     def mean(name: str) -> float:
@@ -73,6 +101,11 @@ def evaluate(
         map=mean("map"),
         per_query=per_query,
     )
+
+
+def ranked(scores: Mapping[str, float]) -> list[str]:
+    """Documents by score, high to low; of equal ones the greater id first, as in `trec_eval`."""
+    return sorted(scores, key=lambda document: (scores[document], document), reverse=True)
 
 
 def document_ranking(doc_ids: Iterable[str]) -> list[str]:
@@ -136,10 +169,16 @@ def _lines(path: str | Path) -> list[str]:
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
+def _ranking(found: Sequence[str] | Mapping[str, float]) -> list[str]:
+    return ranked(found) if isinstance(found, Mapping) else document_ranking(found)
+
+
 def _score(ranking: Sequence[str], judged: Mapping[str, int]) -> QueryMetrics:
     gains = [max(judged.get(document, 0), 0) for document in ranking]
     ideal = sorted((max(relevance, 0) for relevance in judged.values()), reverse=True)
     num_relevant = sum(gain > 0 for gain in ideal)
+    if not num_relevant:
+        return QueryMetrics(ndcg_at_10=0.0, recall_at_100=0.0, mrr_at_10=0.0, map=0.0)
     places = [place for place, gain in enumerate(gains, 1) if gain > 0]
     return QueryMetrics(
         ndcg_at_10=_dcg(gains[:10]) / _dcg(ideal[:10]),

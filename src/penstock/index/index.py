@@ -1,30 +1,45 @@
-"""Search a published index: vectors, words, or both joined."""
+"""Search a published index: vectors, words, or both joined.
+
+A row is known here by its position: places count on through the segments in
+their order. Positions turn into row ids where results leave.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from penstock.cores import num_cores
 from penstock.errors import QueryError
 from penstock.index import fusion as fuse
 from penstock.index.manifest import IndexManifest
 from penstock.index.rows import row_set
+from penstock.index.segments import Segment
 from penstock.index.update import open_segment
-from penstock.index.vectors import VectorSegment
-from penstock.index.words import WordsIndex
+from penstock.vectors import SegmentPlan
+from penstock.words import WordsSearcher
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
 
 Mode = Literal["hybrid", "vector", "words"]
 Fusion = Literal["weighted", "rrf"]
+
+CANDIDATES = 100
+"""How many of each side are fused first."""
+_DEEPER = 10
+"""How many times deeper each further look goes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +48,7 @@ class Hit:
 
     Attributes:
         row_id: The chunk's row id.
+        position: Its place, counted through the segments; for `Index.passages`.
         score: What the hits are ordered by; comparable within one search only.
         vector_score: Inner product with the query; None in mode "words", or
             where the row has no vector.
@@ -40,19 +56,114 @@ class Hit:
     """
 
     row_id: int
+    position: int
     score: float
     vector_score: float | None
     words_score: float | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What is asked of an index.
+
+    Attributes:
+        text: The query's words; needed but for mode "vector".
+        vector: The query's vector, (dim,); needed but for mode "words".
+        mode: Which sides count.
+        allowed: The only rows that may be found, from `Index.filter`; None for
+            all. It holds before the best are taken.
+        fusion: How the sides are joined in mode "hybrid".
+        alpha: Weight of the vector side in [0, 1] for "weighted"; None for one
+            per query, `fusion.adaptive_alpha`.
+        typos: Wrong letters forgiven in a word that is not in the index: 0, 1 or 2.
+        effort: Multiplies how much of large segments of vectors is read.
+    """
+
+    text: str | None = None
+    vector: npt.ArrayLike | None = None
+    mode: Mode = "hybrid"
+    allowed: Filter | None = None
+    fusion: Fusion = "weighted"
+    alpha: float | None = None
+    typos: int = 0
+    effort: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Rows that may be found.
+
+    Attributes:
+        masks: Per segment (num_rows,) bool, False for deleted rows; None for every row.
+        counts: Per segment how many rows that is.
+    """
+
+    masks: tuple[Mask | None, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a search was done.
+
+    Attributes:
+        mode: Which sides counted.
+        fusion: How they were joined; None for one side.
+        alpha: Weight of the vector side; None unless it counted.
+        rows: Rows in the index.
+        allowed: Those that might be found.
+        selectivity: Their share of all rows.
+        candidates: Rows that were scored on every side that counts.
+        estimated_recall: Expected share of the true best vectors among those
+            found, by the calibration of the segments; 1.0 where exact, None for words.
+        segments: How each segment's vectors were searched.
+    """
+
+    mode: Mode
+    fusion: Fusion | None
+    alpha: float | None
+    rows: int
+    allowed: int
+    selectivity: float
+    candidates: int
+    estimated_recall: float | None
+    segments: tuple[SegmentPlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Both sides' scores of the candidates of one query.
+
+    Attributes:
+        positions: Of the candidates, (num_candidates,) int64, ascending.
+        row_ids: Their row ids, (num_candidates,) uint64.
+        vector: Inner products, (num_candidates,) float64; NaN where a row has no vector.
+        words: BM25, (num_candidates,) float64; 0 where no word occurs.
+        in_vector: Which the vector side found, (num_candidates,) bool.
+        in_words: Which the words' side found.
+    """
+
+    positions: I64
+    row_ids: U64
+    vector: F64
+    words: F64
+    in_vector: Mask
+    in_words: Mask
+
+
 class Index:
     """An open index. It never changes, and any number of threads may search it at once."""
 
-    def __init__(
-        self, manifest: IndexManifest, segments: list[VectorSegment], words: WordsIndex | None
-    ) -> None:
+    def __init__(self, manifest: IndexManifest, segments: Sequence[Segment]) -> None:
         self.manifest = manifest
-        self._segments, self._words = segments, words
+        self.segments = tuple(segments)
+        live = [segment.live for segment in self.segments]
+        self._words = WordsSearcher(
+            [segment.words for segment in self.segments], live, manifest.settings.words_settings()
+        )
+        self._starts = np.cumsum([0, *(len(segment.rows) for segment in self.segments)])
+        self._everything = Filter(tuple(live), tuple(segment.num_live for segment in self.segments))
+        self._aligned: tuple[U64, list[I64]] | None = None
 
     @classmethod
     def open(cls, folder: Path, manifest: IndexManifest) -> Self:
@@ -61,175 +172,345 @@ class Index:
         Raises:
             StoreError: A file is missing or damaged.
         """
-        segments = [open_segment(folder, segment) for segment in manifest.segments]
-        words = None if manifest.words is None else WordsIndex(folder / manifest.words)
-        return cls(manifest, segments, words)
+        return cls(manifest, [open_segment(folder, segment) for segment in manifest.segments])
 
-    def row_ids(self) -> U64:
-        """Ids of all rows that can be found, ascending; (num_rows,) uint64."""
-        return self._row_ids.copy()
+    @property
+    def num_rows(self) -> int:
+        """Rows that can be found."""
+        return sum(self._everything.counts)
 
     @cached_property
-    def _row_ids(self) -> U64:
+    def row_ids(self) -> U64:
+        """Ids of all rows that can be found, ascending; (num_rows,) uint64."""
         none = np.empty(0, np.uint64)
-        return row_set(np.concatenate([none, *(segment.live_rows for segment in self._segments)]))
+        return row_set(np.concatenate([none, *(segment.live_rows for segment in self.segments)]))
 
-    def search(
-        self,
-        text: str | None,
-        vector: npt.ArrayLike | None,
-        *,
-        mode: Mode = "hybrid",
-        k: int = 10,
-        allowed: npt.ArrayLike | None = None,
-        fusion: Fusion = "weighted",
-        alpha: float = 0.5,
-        candidates: int = 100,
-    ) -> list[Hit]:
-        """Find the k best rows.
-
-        A hybrid search takes the best `candidates` of each side and fuses them.
-        For "weighted" each is scored exactly on both sides first: measured,
-        nDCG@10 on CACM 0.565 against 0.521 where the other side counts 0.
+    def filter(self, row_ids: U64, allowed: Mask) -> Filter:
+        """Rows that may be found, for `Query.allowed`.
 
         Args:
-            text: The query's words; needed but for mode "vector".
-            vector: The query's vector, (dim,); needed but for mode "words".
-            mode: Which sides count.
-            k: How many; fewer come back where there are fewer.
-            allowed: Row ids that may be found, or None for all; applied before
-                the best are taken.
-            fusion: How the sides are joined in mode "hybrid".
-            alpha: Weight of the vector side in [0, 1] for "weighted".
-            candidates: How many of each side are fused, at least k.
+            row_ids: The ids that are spoken of, (num_ids,) uint64, ascending; the
+                same array in every call is quickest.
+            allowed: Which of them, (num_ids,) bool. Rows not spoken of are not found.
+        """
+        masks: list[Mask] = []
+        padded = np.append(allowed, False)
+        for segment, where in zip(self.segments, self._alignment(row_ids), strict=True):
+            mask = padded[where]
+            if segment.live is not None:
+                mask &= segment.live
+            masks.append(mask)
+        return Filter(tuple(masks), tuple(int(np.count_nonzero(mask)) for mask in masks))
+
+    def _alignment(self, row_ids: U64) -> list[I64]:
+        """Per segment, where each of its rows is in `row_ids`; its length where nowhere."""
+        known = self._aligned
+        if known is None or known[0] is not row_ids:
+            places = []
+            for segment in self.segments:
+                where = np.searchsorted(row_ids, segment.rows)
+                found = np.minimum(where, max(len(row_ids) - 1, 0))
+                absent = row_ids[found] != segment.rows if len(row_ids) else np.True_
+                places.append(np.where(absent, len(row_ids), where))
+            known = self._aligned = (row_ids, places)
+        return known[1]
+
+    def search(self, query: Query, k: int) -> list[Hit]:
+        """The k best rows; fewer where there are fewer.
 
         Returns:
             Hits by score, high to low; equal scores by row id, the smaller first.
+            The first k of a search for more.
 
         Raises:
             QueryError: An argument is out of range, missing or of the wrong
                 width, or the mode needs vectors and there are none.
-
-        Cost: one pass over the vectors (8.5 ms for 100k x 384) or over the
-            allowed ones, and about 1 ms for words and fusion.
         """
-        _check(mode, k, fusion, alpha, candidates, text)
-        if not self.manifest.num_rows:
-            return []
-        query: Any = None if mode == "words" else self._query_vector(vector, mode)
-        rows = None if allowed is None else row_set(allowed)
-        if mode == "words":
-            return self._search_words(text or "", k, rows)
-        if mode == "vector" or text is None:
-            return self._search_vectors(query, k, rows)
-        depth = max(k, candidates)
-        by_vector = self._best_vectors(query, depth, rows)
-        by_words = _nothing() if self._words is None else self._words.search(text, depth, rows)
-        found = row_set(np.concatenate([by_vector[1], by_words[1]]))
-        in_vectors, vector_scores = _placed(found, *by_vector)
-        in_words, words_scores = _placed(found, *by_words)
-        if fusion == "rrf":  # a side ranks only what it found itself
-            scores = fuse.rrf(vector_scores, words_scores, found)
-        vector_scores[~in_vectors] = self._vector_scores(query, found[~in_vectors])
-        words_scores[~in_words] = 0.0
-        # With fewer hits than asked for, every other row is known to hold none of the words.
-        if self._words is not None and len(by_words[1]) == depth:
-            words_scores[~in_words] = self._words.scores(text, found[~in_words])
-        if fusion == "weighted":
-            scores = fuse.weighted(vector_scores, words_scores, alpha)
-        return _hits(scores, found, vector_scores, words_scores, k)
+        if k <= 0:
+            raise QueryError(f"k={k!r}", "expected at least 1")
+        return list(islice(self.ranking(query, k), k))
 
-    def _search_words(self, text: str, k: int, rows: U64 | None) -> list[Hit]:
-        if self._words is None:
-            return []
-        bm25, found = self._words.search(text, k, rows)
-        scores = bm25.astype(np.float64)
-        return _hits(scores, found, None, scores, k)
+    def search_many(self, queries: Sequence[Query], k: int) -> list[list[Hit]]:
+        """What `search` finds for each query, using every core."""
+        if len(queries) < 2 or num_cores() == 1:
+            return [self.search(query, k) for query in queries]
+        with ThreadPoolExecutor(num_cores()) as pool:
+            return list(pool.map(lambda query: self.search(query, k), queries))
 
-    def _search_vectors(self, query: Any, k: int, rows: U64 | None) -> list[Hit]:
-        scores, found = self._best_vectors(query, k, rows)
-        return _hits(scores, found, scores, None, k)
+    def ranking(self, query: Query, k: int = 10) -> Iterator[Hit]:
+        """Every row that answers the query, best first, found as it is asked for.
 
-    def _best_vectors(self, query: F32, k: int, rows: U64 | None) -> tuple[F64, U64]:
-        scores, found = [np.empty(0, np.float32)], [np.empty(0, np.uint64)]
-        for segment in self._segments:
-            places = None if rows is None else segment.locate(rows)
-            ((values, local),) = segment.search(query[None], k, places)
-            scores.append(values)
-            found.append(segment.rows[local])
-        all_scores, all_rows = np.concatenate(scores).astype(np.float64), np.concatenate(found)
-        order = fuse.best(all_scores, all_rows, k)
-        return all_scores[order], all_rows[order]
+        Candidates are taken a tier at a time. Rows of a deeper tier come after
+        all of the one before, so that hits do not move when more are asked for.
 
-    def _vector_scores(self, query: F32, rows: U64) -> F64:
-        scores = np.full(len(rows), np.nan)
-        for segment in self._segments:
-            places = segment.locate(rows)
-            scores[np.searchsorted(rows, segment.rows[places])] = segment.scores(query, places)
+        Args:
+            query: What is asked.
+            k: How many will be looked at, as far as is known.
+        """
+        query = self._checked(query)
+        listed: set[int] = set()
+        for depth in self._depths(query, k):
+            hits, exhausted = self._tier(query, depth)
+            new = [hit for hit in hits if hit.position not in listed] if listed else hits
+            yield from new
+            if exhausted:
+                return
+            listed.update(hit.position for hit in new)
+
+    def explain(self, query: Query, k: int) -> Plan:
+        """How the first k hits of a query are found."""
+        query = self._checked(query)
+        depth = next(self._depths(query, k))
+        allowed = sum(self._allowed(query).counts)
+        plans: list[SegmentPlan] = []
+        recall: float | None = None
+        if query.mode != "words":
+            _, candidates, plans = self._best_vectors(query, depth)
+            weight = sum(plan.allowed for plan in plans)
+            shares = sum(plan.estimated_recall * plan.allowed for plan in plans)
+            recall = shares / weight if weight else 1.0
+        else:
+            _, candidates = self._best_words(query, depth)
+        alpha: float | None = None
+        if query.mode == "hybrid":
+            sides = self.sides(query, depth)
+            candidates = sides.positions
+            alpha = self._alpha(query, sides) if query.fusion == "weighted" else None
+        return Plan(
+            mode=query.mode,
+            fusion=query.fusion if query.mode == "hybrid" else None,
+            alpha=alpha,
+            rows=self.num_rows,
+            allowed=allowed,
+            selectivity=allowed / self.num_rows if self.num_rows else 1.0,
+            candidates=len(candidates),
+            estimated_recall=recall,
+            segments=tuple(plans),
+        )
+
+    def sides(self, query: Query, candidates: int = CANDIDATES) -> Sides:
+        """Both sides' scores of the best candidates of either, for fusing in other ways."""
+        query = self._checked(query)
+        vector_scores, by_vector, _ = self._best_vectors(query, candidates)
+        words_scores, by_words = self._best_words(query, candidates)
+        positions = np.union1d(by_vector, by_words)
+        in_vector, vector = _placed(positions, by_vector, vector_scores)
+        in_words, words = _placed(positions, by_words, words_scores)
+        vector[~in_vector] = self._vector_scores(query, positions[~in_vector])
+        words[~in_words] = 0.0
+        # With fewer than asked for, every other row is known to hold none of the words.
+        if len(by_words) == candidates:
+            words[~in_words] = self._words_scores(query, positions[~in_words])
+        return Sides(positions, self._ids(positions), vector, words, in_vector, in_words)
+
+    def nearest(self, query: Query, k: int, *, exact: bool = False) -> F64:
+        """Scores of the k best vectors, high to low; `exact` looks at every one of them."""
+        return self._best_vectors(self._checked(query), k, exact=exact)[0]
+
+    def matches(self, text: str, allowed: Filter | None = None) -> U64:
+        """Ids of the rows that hold a word of the text, ascending."""
+        allowed = allowed or self._everything
+        _, owners, places = self._words.search(text, max(1, self.num_rows), allowed.masks)
+        return np.sort(self._ids(self._starts[owners] + places))
+
+    def highlights(self, text: str, query: str) -> list[tuple[int, int]]:
+        """Spans of characters of a text that answer the query's words."""
+        return self._words.highlights(text, query)
+
+    def passages(self, positions: Sequence[int]) -> list[dict[str, Any]]:
+        """What hits show, in the order given.
+
+        Raises:
+            StoreError: A file is damaged.
+        """
+        owners, places = self._split(np.asarray(positions, np.int64))
+        found: list[dict[str, Any]] = [{}] * len(positions)
+        for i in np.unique(owners).tolist():
+            here = np.flatnonzero(owners == i)
+            rows = self.segments[i].passages.get(places[here].tolist())
+            for at, row in zip(here.tolist(), rows, strict=True):
+                found[at] = row
+        return found
+
+    def position(self, row_id: int) -> int | None:
+        """Where a row is; None if it cannot be found."""
+        for start, segment in zip(self._starts.tolist(), self.segments, strict=False):
+            places = segment.locate(np.array([row_id], np.uint64))
+            if len(places):
+                return int(start + places[0])
+        return None
+
+    def vector(self, position: int) -> F32 | None:
+        """A row's vector, (dim,) float32; None without one."""
+        owners, places = self._split(np.array([position], np.int64))
+        vectors = self.segments[int(owners[0])].vectors
+        found = None if vectors is None else vectors.read(places)[0].astype(np.float32)
+        return None if found is None or np.isnan(found).any() else found
+
+    def _depths(self, query: Query, k: int) -> Iterator[int]:
+        """How deep each tier looks; of words alone, a deeper look changes nothing."""
+        depth = {"hybrid": CANDIDATES, "vector": 10, "words": k}[query.mode]
+        while True:
+            yield depth
+            depth *= _DEEPER
+
+    def _tier(self, query: Query, depth: int) -> tuple[list[Hit], bool]:
+        """The best rows of this depth, and whether there are no others."""
+        allowed = sum(self._allowed(query).counts)
+        if query.mode == "words":
+            words_scores, positions = self._best_words(query, depth)
+            return self._hits(words_scores, positions, None, words_scores), len(positions) < depth
+        if query.mode == "vector":
+            scores, positions, _ = self._best_vectors(query, depth)
+            return self._hits(scores, positions, scores, None), depth >= allowed
+        sides = self.sides(query, depth)
+        if query.fusion == "rrf":  # a side ranks only what it found itself
+            vector = np.where(sides.in_vector, sides.vector, np.nan)
+            words = np.where(sides.in_words, sides.words, np.nan)
+            scores = fuse.rrf(vector, words, sides.row_ids)
+        else:
+            scores = fuse.weighted(sides.vector, sides.words, self._alpha(query, sides))
+        return self._hits(scores, sides.positions, sides.vector, sides.words), depth >= allowed
+
+    def _alpha(self, query: Query, sides: Sides) -> float:
+        if query.alpha is not None:
+            return query.alpha
+        return fuse.adaptive_alpha(sides.words, self.num_rows)
+
+    def _best_words(self, query: Query, k: int) -> tuple[F64, I64]:
+        scores, owners, places = self._words.search(
+            query.text or "", k, self._allowed(query).masks, typos=query.typos
+        )
+        return scores, self._starts[owners] + places
+
+    def _best_vectors(
+        self, query: Query, k: int, *, exact: bool = False
+    ) -> tuple[F64, I64, list[SegmentPlan]]:
+        scores, found = [np.empty(0, np.float32)], [np.empty(0, np.int64)]
+        plans = []
+        allowed = self._allowed(query)
+        for i, segment in enumerate(self.segments):
+            assert segment.vectors is not None
+            best = segment.vectors.search(
+                np.asarray(query.vector),
+                k,
+                allowed.masks[i],
+                num_allowed=allowed.counts[i],
+                effort=query.effort,
+                exact=exact,
+            )
+            scores.append(best.scores)
+            found.append(self._starts[i] + best.places)
+            plans.append(best.plan)
+        if len(plans) == 1:  # in order already: ids ascend with places
+            return scores[1].astype(np.float64), found[1], plans
+        positions = np.concatenate(found)
+        values = np.concatenate(scores).astype(np.float64)
+        order = fuse.best(values, self._ids(positions), k)
+        return values[order], positions[order], plans
+
+    def _vector_scores(self, query: Query, positions: I64) -> F64:
+        scores = np.full(len(positions), np.nan)
+        owners, places = self._split(positions)
+        for i, segment in enumerate(self.segments):
+            here = owners == i
+            if here.any() and segment.vectors is not None:
+                scores[here] = segment.vectors.scores(np.asarray(query.vector), places[here])
         return scores
 
-    def _query_vector(self, vector: npt.ArrayLike | None, mode: str) -> F32:
-        dim = self.manifest.dim
+    def _words_scores(self, query: Query, positions: I64) -> F64:
+        scores = np.zeros(len(positions))
+        owners, places = self._split(positions)
+        for i in np.unique(owners).tolist():
+            here = owners == i
+            text = query.text or ""
+            scores[here] = self._words.scores(text, i, places[here], typos=query.typos)
+        return scores
+
+    def _allowed(self, query: Query) -> Filter:
+        return self._everything if query.allowed is None else query.allowed
+
+    def _split(self, positions: I64) -> tuple[I64, I64]:
+        """Segment and place of each position."""
+        if len(self.segments) == 1:
+            return np.zeros(len(positions), np.int64), positions
+        owners = np.searchsorted(self._starts, positions, side="right") - 1
+        return owners, positions - self._starts[owners]
+
+    def _ids(self, positions: I64) -> U64:
+        if len(self.segments) == 1:
+            return self.segments[0].rows[positions]
+        owners, places = self._split(positions)
+        ids = np.empty(len(positions), np.uint64)
+        for i in np.unique(owners):
+            ids[owners == i] = self.segments[i].rows[places[owners == i]]
+        return ids
+
+    def _hits(
+        self, scores: F64, positions: I64, vector: F64 | None, words: F64 | None
+    ) -> list[Hit]:
+        ids = self._ids(positions)
+        order = fuse.best(scores, ids)
+        nothing = [None] * len(order)
+        columns = (
+            ids[order].tolist(),
+            positions[order].tolist(),
+            scores[order].tolist(),
+            nothing if vector is None else vector[order].tolist(),
+            nothing if words is None else words[order].tolist(),
+        )
+        return [
+            Hit(
+                row_id=row_id,
+                position=position,
+                score=score,
+                vector_score=None if by_vector != by_vector else by_vector,  # NaN
+                words_score=by_words,
+            )
+            for row_id, position, score, by_vector, by_words in zip(*columns, strict=True)
+        ]
+
+    def _checked(self, query: Query) -> Query:
+        _check(query)
+        if query.mode == "words" or not self.num_rows:
+            return query
+        if not query.text and query.mode == "hybrid":
+            query = replace(query, mode="vector")
+        return replace(query, vector=self._query_vector(query))
+
+    def _query_vector(self, query: Query) -> F32:
+        dim, asked = self.manifest.dim, f"mode={query.mode!r}"
         if not dim:
-            raise QueryError(
-                f"mode={mode!r}", "this store has no vectors; search with mode='words'"
-            )
-        if vector is None:
-            raise QueryError(
-                f"mode={mode!r}", "needs the query's vector; pass it, or search with mode='words'"
-            )
-        query = np.ascontiguousarray(vector, np.float32)
-        if query.shape != (dim,):
+            raise QueryError(asked, "this store has no vectors; search with mode='words'")
+        if query.vector is None:
+            raise QueryError(asked, "needs the query's vector; pass it, or use mode='words'")
+        vector = np.ascontiguousarray(query.vector, np.float32)
+        if vector.shape != (dim,):
             raise QueryError(
                 "vector",
-                f"expected shape ({dim},), found {query.shape}; embed the query with "
+                f"expected shape ({dim},), found {vector.shape}; embed the query with "
                 "the model that the store was built with",
             )
-        if not np.isfinite(query).all():
+        if not np.isfinite(vector).all():
             raise QueryError("vector", "expected finite numbers, found NaN or infinity")
-        return query
+        return vector
 
 
-def _nothing() -> tuple[F32, U64]:
-    return np.empty(0, np.float32), np.empty(0, np.uint64)
-
-
-def _placed(found: U64, scores: F32 | F64, rows: U64) -> tuple[npt.NDArray[np.bool_], F64]:
+def _placed(found: I64, positions: I64, scores: F64) -> tuple[Mask, F64]:
     """Which of the ascending candidates a side found, and its scores; NaN for the others."""
     placed = np.full(len(found), np.nan)
-    placed[np.searchsorted(found, rows)] = scores
+    placed[np.searchsorted(found, positions)] = scores
     return ~np.isnan(placed), placed
 
 
-def _check(mode: str, k: int, fusion: str, alpha: float, candidates: int, text: str | None) -> None:
-    if mode not in ("hybrid", "vector", "words"):
-        raise QueryError(f"mode={mode!r}", "expected 'hybrid', 'vector' or 'words'")
-    if fusion not in ("weighted", "rrf"):
-        raise QueryError(f"fusion={fusion!r}", "expected 'weighted' or 'rrf'")
-    if k <= 0:
-        raise QueryError(f"k={k!r}", "expected at least 1")
-    if candidates <= 0:
-        raise QueryError(f"candidates={candidates!r}", "expected at least 1")
-    if not 0 <= alpha <= 1:
-        raise QueryError(f"alpha={alpha!r}", "expected a weight in [0, 1]")
-    if text is None and mode != "vector":
-        raise QueryError(f"mode={mode!r}", "needs the query's text; pass it, or mode='vector'")
-
-
-def _hits(
-    scores: F64, rows: U64, vector_scores: F64 | None, words_scores: F64 | None, k: int
-) -> list[Hit]:
-    order = fuse.best(scores, rows, k)
-    return [
-        Hit(
-            row_id=int(rows[i]),
-            score=float(scores[i]),
-            vector_score=_known(vector_scores, i),
-            words_score=_known(words_scores, i),
-        )
-        for i in order
-    ]
-
-
-def _known(scores: F64 | None, i: int) -> float | None:
-    return None if scores is None or np.isnan(scores[i]) else float(scores[i])
+def _check(query: Query) -> None:
+    if query.mode not in ("hybrid", "vector", "words"):
+        raise QueryError(f"mode={query.mode!r}", "expected 'hybrid', 'vector' or 'words'")
+    if query.fusion not in ("weighted", "rrf"):
+        raise QueryError(f"fusion={query.fusion!r}", "expected 'weighted' or 'rrf'")
+    if query.alpha is not None and not 0 <= query.alpha <= 1:
+        raise QueryError(f"alpha={query.alpha!r}", "expected a weight in [0, 1]")
+    if query.typos not in (0, 1, 2):
+        raise QueryError(f"typos={query.typos!r}", "expected 0, 1 or 2")
+    if query.text is None and query.mode != "vector":
+        raise QueryError(f"mode={query.mode!r}", "needs the query's text; or use mode='vector'")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from penstock.errors import StoreError
+from penstock.index.settings import IndexSettings
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the files or the analysis of words change, so that an old index is built anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentManifest:
-    """One immutable segment of vectors.
+    """One immutable segment.
 
     Attributes:
         folder: Its folder inside the index's.
@@ -41,13 +42,13 @@ class IndexManifest:
 
     Attributes:
         dim: Width of the vectors; 0 for words only; None before the first row.
-        segments: Segments of vectors, the oldest first.
-        words: Folder of the words, or None before the first row.
+        segments: Its segments, the oldest first.
+        settings: How they were made.
     """
 
     dim: int | None = None
     segments: tuple[SegmentManifest, ...] = ()
-    words: str | None = None
+    settings: IndexSettings = field(default_factory=IndexSettings)
 
     @property
     def num_rows(self) -> int:
@@ -60,7 +61,7 @@ class IndexManifest:
             "format": FORMAT,
             "dim": self.dim,
             "segments": [asdict(segment) for segment in self.segments],
-            "words": self.words,
+            "settings": asdict(self.settings),
         }
 
     @classmethod
@@ -73,10 +74,12 @@ class IndexManifest:
         if value.get("format") != FORMAT:
             raise StoreError(
                 "index",
-                f"expected format {FORMAT}, found {value.get('format')!r}; rebuild the index",
+                f"expected format {FORMAT}, found {value.get('format')!r}; "
+                "rebuild it: penstock index rebuild STORE",
             )
         segments = tuple(SegmentManifest(**segment) for segment in value["segments"])
-        return cls(dim=value["dim"], segments=segments, words=value["words"])
+        settings = IndexSettings(**value["settings"])
+        return cls(dim=value["dim"], segments=segments, settings=settings)
 
     def names(self) -> Iterable[str]:
         """Every folder and file that the index consists of, relative to its folder."""
@@ -84,8 +87,6 @@ class IndexManifest:
             yield segment.folder
             if segment.deleted is not None:
                 yield segment.deleted
-        if self.words is not None:
-            yield self.words
 
     def files(self, folder: Path) -> list[Path]:
         """Every file that the index consists of, for fsync, copying or garbage collection.
@@ -93,10 +94,9 @@ class IndexManifest:
         Each is written once and never changed after; files of an older
         manifest appear again as long as they are used.
         """
-        from penstock.index.words import words_files
-
         found: list[Path] = []
         for name in self.names():
             path = folder / name
-            found += words_files(path) if path.is_dir() else [path]
+            inside = sorted(p for p in path.rglob("*") if p.is_file())
+            found += inside if path.is_dir() else [path]
         return found

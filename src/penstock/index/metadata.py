@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,6 +13,13 @@ import pyarrow.compute as pc
 _MAX_AT_ONCE = 1 << 30  # offsets of Arrow's reader have 32 bits
 _INT64 = range(-(2**63), 2**63)
 
+# Fields times documents. Where every document has keys of its own, as in {"user 17": 3}, their
+# product grows as the square: 2,000 documents with ten such keys took 16 s and 0.7 GB.
+_MAX_CELLS = 20_000_000
+_FEWEST_FIELDS = 100
+_SAMPLE = 512
+_MAX_DEPTH = 50
+
 
 def metadata_columns(metadata: pa.Array, names: Iterable[str] | None = None) -> pa.Table:
     """Typed columns from metadata, a pure function of all its values together.
@@ -20,11 +28,13 @@ def metadata_columns(metadata: pa.Array, names: Iterable[str] | None = None) -> 
     string; lists of text list<string>. Anything mixed, other lists and
     integers beyond int64 give string: text as it is, the rest as its JSON.
     Keys of nested objects are joined by dots; a key that itself has the
-    dotted name wins. Missing is null; a key with no value anywhere has type null.
+    dotted name wins; objects nested deeper than 50 levels are kept as JSON.
+    Missing is null; a key with no value anywhere has type null.
 
     Args:
         metadata: (num_rows,) string or large_string, canonical JSON objects.
-        names: Columns wanted, or None for all. Those that do not occur are left out.
+        names: Columns wanted; those that do not occur are left out. None gives
+            all, or the most frequent where fields times documents exceed 20 million.
 
     Returns:
         Table of num_rows rows; columns in the order of `names`, or sorted.
@@ -36,9 +46,9 @@ def metadata_columns(metadata: pa.Array, names: Iterable[str] | None = None) -> 
         metadata = metadata.combine_chunks()
     encoded = metadata.dictionary_encode()
     distinct = encoded.dictionary
-    columns = _parse_at_once(distinct)
+    columns = None if _is_wide(distinct) else _parse_at_once(distinct)
     if columns is None:
-        columns = _parse_each(distinct)
+        columns = _parse_each(distinct, names)
     wanted = sorted(columns) if names is None else [n for n in dict.fromkeys(names) if n in columns]
     if not wanted:
         # A table of no columns still has to know its number of rows.
@@ -69,7 +79,7 @@ def _parse_at_once(distinct: pa.Array) -> dict[str, pa.Array] | None:
             table = read(kept)
         # It gives some lists that hold null as arrays that are not valid.
         table.validate(full=True)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, RecursionError):
         return None
     if table.num_rows != len(distinct) or not all(map(_is_ours, table.schema)):
         return None
@@ -98,12 +108,12 @@ def _flat(table: pa.Table) -> Iterator[tuple[str, pa.Array]]:
             yield name, array
 
 
-def _is_ours(field: pa.Field) -> bool:
+def _is_ours(field: pa.Field, depth: int = 1) -> bool:
     """Whether Arrow's type and name for a key are sure to be ours."""
     if "." in field.name:  # another key's path may have the same name
         return False
     if pa.types.is_struct(field.type):
-        return all(map(_is_ours, field.type))
+        return depth < _MAX_DEPTH and all(_is_ours(inner, depth + 1) for inner in field.type)
     if pa.types.is_list(field.type):
         return bool(pa.types.is_string(field.type.value_type))
     return field.type in (pa.int64(), pa.float64(), pa.bool_(), pa.string(), pa.null())
@@ -117,27 +127,58 @@ def _has_rounded(array: pa.Array) -> bool:
     return largest is not None and largest >= 2.0**63
 
 
-def _parse_each(distinct: pa.Array) -> dict[str, pa.Array]:
+def _is_wide(distinct: pa.Array) -> bool:
+    """Whether a sample says that there are too many fields to hold all of them by document."""
+    sample = distinct.drop_null()[:: max(1, len(distinct) // _SAMPLE)]
+    seen: Counter[str] = Counter()
+    for text in sample.to_pylist():
+        seen.update(name for name, _ in _flat_items(json.loads(text)))
+    # A name of one sampled document stands for as many as there are documents for each sampled.
+    rare = sum(count == 1 for count in seen.values())
+    num_fields = len(seen) + rare * (len(distinct) // max(len(sample), 1) - 1)
+    return num_fields > max(_FEWEST_FIELDS, _MAX_CELLS // max(len(distinct), 1))
+
+
+def _parse_each(distinct: pa.Array, names: Iterable[str] | None = None) -> dict[str, pa.Array]:
+    wanted = None if names is None else set(names)
     values: dict[str, dict[int, Any]] = {}
     for row, text in enumerate(distinct.to_pylist()):
         for name, value in _flat_items(json.loads(text) if text is not None else {}):
-            values.setdefault(name, {})[row] = value
+            if wanted is None or name in wanted:
+                values.setdefault(name, {})[row] = value
+    most = max(_FEWEST_FIELDS, _MAX_CELLS // max(len(distinct), 1))
+    if wanted is None and len(values) > most:
+        chosen = sorted(values, key=lambda name: (-len(values[name]), name))[:most]
+        values = {name: values[name] for name in chosen}
     columns: dict[str, pa.Array] = {}
     for name, found in values.items():
-        plain = {row: value for row, value in found.items() if not isinstance(value, dict)}
+        plain = {row: value for row, value in found.items() if not _is_object(value)}
         # Null beside objects only says that the object is missing.
         if len(plain) == len(found) or any(value is not None for value in plain.values()):
             columns[name] = _column(plain, len(distinct))
     return columns
 
 
-def _flat_items(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+class _Deep(dict[str, Any]):
+    """An object nested so deeply that it is kept as JSON."""
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict) and not isinstance(value, _Deep)
+
+
+def _flat_items(
+    value: dict[str, Any], prefix: str = "", depth: int = 1
+) -> Iterator[tuple[str, Any]]:
     """Every key by its dotted name; a nested object comes itself, then its keys."""
     # Nested objects first, so that a key with the dotted name itself comes last and wins.
     for key, item in sorted(value.items(), key=lambda pair: not isinstance(pair[1], dict)):
+        if isinstance(item, dict) and depth >= _MAX_DEPTH:
+            yield prefix + key, _Deep(item)
+            continue
         yield prefix + key, item
         if isinstance(item, dict):
-            yield from _flat_items(item, f"{prefix}{key}.")
+            yield from _flat_items(item, f"{prefix}{key}.", depth + 1)
 
 
 def _column(found: dict[int, Any], num_rows: int) -> pa.Array:

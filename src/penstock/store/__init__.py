@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from penstock.store.manifest import Manifest
-from penstock.store.store import Hit, Store
+from penstock.store.search import Hit, Hits
+from penstock.store.store import Store
 
-__all__ = ["Hit", "Manifest", "Store"]
+__all__ = ["Hit", "Hits", "Manifest", "Store"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.errors import FormatError, StoreError
-from penstock.store.files import fsync_folder, replace_file
+from penstock.store.files import replace_file
 
 FORMAT = 1
 """Version of the store's layout; a store of a newer one is refused."""
@@ -107,8 +107,8 @@ def publish(store: Path, manifest: Manifest) -> None:
     """
     replace_file(store / "runs" / f"{manifest.run}.json", manifest.to_bytes())
     replace_file(store / "runs/current", manifest.run.encode() + b"\n")
+    # Should it come back after a power cut, its run's name tells that it is of no use.
     (store / "runs/checkpoint.json").unlink(missing_ok=True)
-    fsync_folder(store / "runs")
 
 
 def save_checkpoint(store: Path, manifest: Manifest) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import threading
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,17 +12,25 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from penstock.errors import ConfigError, ModelError, QueryError, StoreError
+from penstock.errors import ConfigError, QueryError, StoreError
+from penstock.index import (
+    Fusion,
+    Measure,
+    Mode,
+    Setting,
+    Tuned,
+    tune,
+)
 from penstock.index import Hit as IndexHit
-from penstock.index import Index, IndexManifest, metadata_columns, parse_where, where_columns
-from penstock.models import open_encoder
 from penstock.records import CHUNKS, DOCUMENTS, FAILURES, VERDICTS
+from penstock.store.attributes import Attributes, is_internal
 from penstock.store.manifest import Manifest, current_run, read_manifest, run_name, run_names
-from penstock.store.tables import open_table, take_rows
+from penstock.store.search import RERANKED, Hits, Rerank, Searcher, reranked
+from penstock.store.settings import change_settings
+from penstock.store.tables import open_table
 
-Mode = Literal["hybrid", "vector", "words"]
-Fusion = Literal["weighted", "rrf"]
 TableName = Literal["documents", "verdicts", "chunks", "failures"]
 
 _SCHEMAS = {"documents": DOCUMENTS, "verdicts": VERDICTS, "chunks": CHUNKS, "failures": FAILURES}
@@ -34,43 +40,6 @@ _SORTED_BY = {
     "chunks": ("doc_id", "ordinal"),
     "failures": ("doc_id", "step"),
 }
-# How a row was computed, and by what: of use to the next run only.
-_INTERNAL = {"source_metadata", "has_blob", "fingerprint", "cut_key", "embedded_by"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
-    """One chunk that a search found.
-
-    Attributes:
-        doc_id: Its document.
-        chunk_id: `doc_id#ordinal`.
-        score: What the hits are ordered by; larger is better. Comparable within one search only.
-        vector_score: Cosine of query and chunk; None if that side was not asked or knows no score.
-        words_score: BM25; None likewise.
-        text: The chunk.
-        start: First byte of the chunk in the document's text in UTF-8.
-        end: Byte after its last.
-        title: The document's title, or its file's name.
-        heading_path: Headings above the chunk's start, joined by ` > `.
-        metadata: The document's metadata.
-    """
-
-    doc_id: str
-    chunk_id: str
-    score: float
-    vector_score: float | None
-    words_score: float | None
-    text: str
-    start: int
-    end: int
-    title: str
-    heading_path: str
-    metadata: dict[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """The hit in JSON types."""
-        return asdict(self)
 
 
 class Store:
@@ -87,8 +56,7 @@ class Store:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
-        self._lock = threading.Lock()
-        self._allowed: dict[str, npt.NDArray[np.uint64]] = {}
+        self._others: dict[str | int, Store] = {}
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], run: str | int | None = None) -> Store:
@@ -159,49 +127,198 @@ class Store:
 
     def search(
         self,
-        query: str,
+        query: str | None = None,
         k: int = 10,
         *,
         mode: Mode | None = None,
         where: str | None = None,
-        fusion: Fusion = "weighted",
-        alpha: float = 0.5,
-    ) -> list[Hit]:
+        vector: npt.ArrayLike | None = None,
+        fusion: Fusion | None = None,
+        alpha: float | None = None,
+        typos: int = 0,
+        offset: int = 0,
+        per_document: int | None = None,
+        rerank: Rerank | None = None,
+        facets: Sequence[str] = (),
+        highlight: bool = False,
+        explain: bool = False,
+        as_of: str | int | None = None,
+    ) -> Hits:
         """The chunks that answer a query best.
 
         Args:
-            query: Plain text.
+            query: Any text. A ``"quoted phrase"`` must occur as it is on the words' side,
+                ``prefix*`` stands for the words that begin so; no other character is special.
             k: Hits wanted.
             mode: ``"hybrid"`` (default where chunks have embeddings), ``"vector"`` or ``"words"``.
             where: A SQL condition over the chunks' columns and the metadata's fields. It holds
                 before the best `k` are taken, so `k` hits come back if `k` chunks satisfy it.
+            vector: The query's vector, (dim,), in place of embedding the text; or alone.
             fusion: How hybrid search mixes its two sides: ``"weighted"``, a convex
                 combination of normalised scores, or ``"rrf"``, reciprocal rank fusion.
-            alpha: Weight of the vector side in ``"weighted"``, in [0, 1].
+            alpha: Weight of the vector side in ``"weighted"``, in [0, 1]. Mode, fusion and
+                alpha have as defaults what `tune` found, else hybrid, weighted and a weight
+                per query, less for the vectors the more a chunk has of the query's rare words.
+            typos: Wrong letters forgiven in a word that the index does not know: 0, 1 or 2.
+            offset: Better hits to leave out, for the next page. Pages of one run neither
+                overlap nor leave a gap.
+            per_document: Most hits of one document.
+            rerank: Gives texts new scores for a query: a callable ``(query, texts) -> scores`` such
+                as `ps.CrossEncoder`. It orders the best 50, or `offset + k` if that is more.
+            facets: Columns whose values are counted over all matches, into ``.facets``.
+            highlight: Whether to mark the words that were found, in each hit's ``highlights``.
+            explain: Whether to say how it was searched, in ``.plan``.
+            as_of: A run to search in place of this one.
 
         Returns:
-            At most `k` hits, best first; ties go to the older chunk.
+            A list of at most `k` hits, best first; ties go to the older chunk.
 
         Raises:
             QueryError: An argument or the condition cannot be understood.
             ModelError: The model that embedded the chunks is not at hand.
+            StoreError: A file of the index is missing or damaged.
         """
-        found = self.rank(query, k, mode=mode, where=where, fusion=fusion, alpha=alpha)
-        columns = [name for name in Hit.__slots__ if not name.endswith("score")]
-        ids = np.array([hit.row_id for hit in found], np.uint64)
-        rows = take_rows(self._chunks, ids, columns).drop_columns(["_rowid"]) if found else None
-        hits = []
-        for hit, row in zip(found, rows.to_pylist() if rows is not None else [], strict=True):
-            row["metadata"] = json.loads(row["metadata"])
-            hits.append(
-                Hit(
-                    score=hit.score,
-                    vector_score=hit.vector_score,
-                    words_score=hit.words_score,
-                    **row,
-                )
+        if as_of is not None:
+            return self._as_of(as_of).search(
+                query,
+                k,
+                mode=mode,
+                where=where,
+                vector=vector,
+                fusion=fusion,
+                alpha=alpha,
+                typos=typos,
+                offset=offset,
+                per_document=per_document,
+                rerank=rerank,
+                facets=facets,
+                highlight=highlight,
+                explain=explain,
             )
+        searcher = self.searcher
+        asked = searcher.query(
+            query, vector=vector, mode=mode, where=where, fusion=fusion, alpha=alpha, typos=typos
+        )
+        marked = query if highlight else None
+        if rerank is None:
+            found = searcher.rank(asked, k, offset=offset, per_document=per_document)
+            hits = Hits(searcher.hits(found, highlight=marked), self.manifest.run)
+        else:
+            depth = max(RERANKED, offset + k)
+            found = searcher.rank(asked, depth, per_document=per_document)
+            best = reranked(query or "", searcher.hits(found, highlight=marked), rerank)
+            hits = Hits(best[offset : offset + k], self.manifest.run)
+        hits.facets = {column: searcher.facet(column, asked) for column in facets}
+        if explain:
+            hits.plan = searcher.index.explain(asked, offset + k)
         return hits
+
+    def search_many(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        *,
+        mode: Mode | None = None,
+        where: str | None = None,
+        fusion: Fusion | None = None,
+        alpha: float | None = None,
+    ) -> list[Hits]:
+        """What `search` finds for each query, embedded in batches and searched on every core."""
+        searcher = self.searcher
+        texts = list(queries)
+        vectors: Any = [None] * len(texts)
+        if texts and (mode or searcher.default_mode) != "words":
+            vectors = searcher.encoder.encode(texts)
+        asked = [
+            searcher.query(text, vector=vector, mode=mode, where=where, fusion=fusion, alpha=alpha)
+            for text, vector in zip(texts, vectors, strict=True)
+        ]
+        found = searcher.index.search_many(asked, k)
+        return [Hits(searcher.hits(each), self.manifest.run) for each in found]
+
+    def more_like(
+        self,
+        chunk_id: str,
+        k: int = 10,
+        *,
+        mode: Mode | None = None,
+        where: str | None = None,
+        per_document: int | None = None,
+    ) -> Hits:
+        """The chunks most like one that is here: by its vector and its words; itself left out.
+
+        Raises:
+            QueryError: No kept document has this chunk.
+        """
+        searcher = self.searcher
+        row = self._chunks.to_table(
+            columns=["text"], filter=pc.field("chunk_id") == chunk_id, with_row_id=True
+        ).to_pylist()
+        position = searcher.index.position(row[0]["_rowid"]) if row else None
+        if position is None:
+            raise QueryError(
+                f"chunk_id={chunk_id!r}", "there is no such chunk; see store.chunks(['chunk_id'])"
+            )
+        vector = None if mode == "words" else searcher.index.vector(position)
+        asked = searcher.query(row[0]["text"], vector=vector, mode=mode, where=where)
+        found = searcher.rank(asked, k, per_document=per_document, without=position)
+        return Hits(searcher.hits(found), self.manifest.run)
+
+    def facet(
+        self, column: str, query: str | None = None, *, where: str | None = None
+    ) -> list[tuple[Any, int]]:
+        """Values of a column with their counts, most frequent first.
+
+        Args:
+            column: A column of the chunks or a field of the metadata; of a list, its elements.
+            query: Count only chunks that have a word of it.
+            where: Count only chunks that satisfy it.
+        """
+        asked = self.searcher.query(query or "", mode="words", where=where)
+        return self.searcher.facet(column, asked)
+
+    def tune(
+        self,
+        queries: Mapping[str, str],
+        qrels: Mapping[str, Mapping[str, int]],
+        *,
+        measure: Measure = "ndcg@10",
+        folds: int = 10,
+        seed: int = 0,
+        keep: bool = True,
+    ) -> Tuned:
+        """Choose mode, fusion and alpha from judged queries, by cross-validation.
+
+        Args:
+            queries: Texts by query id, as `penstock.index.read_queries` reads them.
+            qrels: Query id to the relevance of its judged documents; 1 or more is relevant.
+            measure: What is to be high: ``"ndcg@10"``, ``"recall@100"``, ``"mrr@10"`` or ``"map"``.
+            folds: How many times a part of the queries is held out.
+            seed: Decides which queries are held out together.
+            keep: Whether searches of this store use what was chosen, from the next opening on.
+
+        Returns:
+            What was chosen and what it gained on queries held out; the default
+            stays unless that gain is more than luck.
+
+        Raises:
+            QueryError: Fewer than two queries have a text and a relevant document.
+        """
+        searcher = self.searcher
+        tuned = tune(
+            lambda text: searcher.index.sides(searcher.query(text, mode="hybrid")),
+            searcher.attributes.doc_ids,
+            queries,
+            qrels,
+            num_rows=searcher.index.num_rows,
+            default=Setting(alpha=None),
+            measure=measure,
+            folds=folds,
+            seed=seed,
+        )
+        if keep:
+            change_settings(self.path, **asdict(tuned.setting), tuned=tuned.to_json())
+        return tuned
 
     def rank(
         self,
@@ -210,115 +327,44 @@ class Store:
         *,
         mode: Mode | None = None,
         where: str | None = None,
-        fusion: Fusion = "weighted",
-        alpha: float = 0.5,
+        fusion: Fusion | None = None,
+        alpha: float | None = None,
     ) -> list[IndexHit]:
         """As `search`, but only the chunks' row ids and scores: no text is fetched."""
-        if mode is None:
-            mode = "hybrid" if self.manifest.flow.get("embed") else "words"
-        vector = None
-        if mode != "words":
-            vector = self._encoder.encode([query])[0]
-        return self._index.search(
-            query,
-            vector,
-            mode=mode,
-            k=k,
-            allowed=None if where is None else self._rows_where(where),
-            fusion=fusion,
-            alpha=alpha,
-        )
+        searcher = self.searcher
+        asked = searcher.query(query, mode=mode, where=where, fusion=fusion, alpha=alpha)
+        return searcher.rank(asked, k)
 
     def doc_ids(self, hits: Sequence[IndexHit]) -> list[str]:
         """The documents of these hits, in their order."""
-        where = np.searchsorted(self._owners[0], np.array([hit.row_id for hit in hits], np.uint64))
-        found: list[str] = self._owners[1].take(pa.array(where)).to_pylist()
-        return found
+        ids = np.array([hit.row_id for hit in hits], np.uint64)
+        return self.searcher.attributes.doc_ids(ids)
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        """What searches this run: its index, its model, its settings."""
+        return Searcher(self.path, self.manifest)
+
+    def _as_of(self, run: str | int) -> Store:
+        if run not in self._others:
+            self._others[run] = self.at(run)
+        return self._others[run]
 
     @cached_property
     def _chunks(self) -> Any:
         return self.dataset("chunks")
 
-    @cached_property
-    def _owners(self) -> tuple[npt.NDArray[np.uint64], pa.Array]:
-        rows = self._chunks.to_table(columns=["doc_id"], with_row_id=True).sort_by("_rowid")
-        return rows["_rowid"].to_numpy(), rows["doc_id"].combine_chunks()
-
-    @cached_property
-    def _index(self) -> Index:
-        if self.manifest.index is None:
-            raise QueryError(
-                "search",
-                f"run {self.manifest.run} has no chunks to search; add Chunk() to its flow",
-            )
-        return Index.open(self.path / "index", IndexManifest.from_json(self.manifest.index))
-
-    @cached_property
-    def _encoder(self) -> Any:
-        with self._lock:
-            embed = self.manifest.flow.get("embed")
-            if embed is None:
-                raise QueryError(
-                    "mode", "this store has no embeddings; search it with mode 'words'"
-                )
-            encoder = open_encoder(embed["model"], embed["precision"])
-            if encoder.fingerprint != embed["fingerprint"]:
-                raise ModelError(
-                    embed["model"],
-                    "it is not the model that embedded this store (its weights, tokenizer or "
-                    "settings differ), so its vectors cannot be compared. Build again, or put "
-                    "the earlier model back",
-                )
-            return encoder
-
-    def _rows_where(self, where: str) -> npt.NDArray[np.uint64]:
-        if where not in self._allowed:
-            rows = _filtered(self._chunks, where, [], "chunks")
-            if len(self._allowed) >= 16:
-                self._allowed.clear()
-            self._allowed[where] = np.sort(rows["_rowid"].to_numpy())
-        return self._allowed[where]
-
     def _table(self, name: TableName, columns: Sequence[str] | None, where: str | None) -> pa.Table:
         if name not in self.manifest.tables:
             rows = _SCHEMAS[name].empty_table()
             return rows if columns is None else rows.select(columns)
-        dataset = self.dataset(name)
-        shown = [c for c in dataset.schema.names if c not in _INTERNAL and "signature_" not in c]
-        wanted = shown if columns is None else list(columns)
+        rows_of = self.searcher.attributes if name == "chunks" else Attributes(self.dataset(name))
+        names = self.dataset(name).schema.names
+        wanted = [c for c in names if not is_internal(c)] if columns is None else list(columns)
         order = _SORTED_BY[name]
-        fetch = [*wanted, *(key for key in order if key not in wanted)]
-        rows = _filtered(dataset, where, fetch, name)
+        rows = rows_of.table(list(dict.fromkeys([*wanted, *order])), where)
         rows = rows.sort_by([(key, "ascending") for key in order]).select(wanted)
         return rows.cast(pa.schema([field.remove_metadata() for field in rows.schema]))
-
-
-def _filtered(dataset: Any, where: str | None, columns: Sequence[str], name: str) -> pa.Table:
-    """These columns, of the table or its metadata, and `_rowid`, where the condition holds."""
-    own = set(dataset.schema.names)
-    asked = [*columns, *(where_columns(where) if where is not None else ())]
-    derived = [column for column in dict.fromkeys(asked) if column not in own]
-    if derived and "metadata" not in own:
-        raise _unknown(derived[0], sorted(own))
-    fetch = [column for column in dict.fromkeys(asked) if column in own]
-    if derived and "metadata" not in fetch:
-        fetch.append("metadata")
-    rows = dataset.to_table(columns=fetch, with_row_id=True)
-    if derived:
-        fields = metadata_columns(rows["metadata"].combine_chunks(), derived)
-        for column in derived:
-            if column not in fields.schema.names:
-                known = metadata_columns(rows["metadata"].combine_chunks()).schema.names
-                raise _unknown(column, sorted((own - _INTERNAL) | set(known)))
-            rows = rows.append_column(column, fields[column])
-    if where is not None:
-        types = {field.name: field.type for field in rows.schema}
-        rows = rows.filter(parse_where(where, types))
-    return rows.select([*columns, "_rowid"])
-
-
-def _unknown(column: str, known: list[str]) -> QueryError:
-    return QueryError(column, f"there is no such column; there are {', '.join(known)}")
 
 
 def _manifest(folder: Path, run: str | int) -> Manifest:

@@ -1,0 +1,257 @@
+"""A segment of the index: an immutable folder of rows, their words, vectors and passages.
+
+rows.npy holds the row ids in ascending order; a row's place in it is its place
+in every other part. Which rows are deleted is a file beside the folder, so
+that deleting touches nothing that a reader has open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from penstock.index.passages import Passages, PassagesWriter, damaged
+from penstock.index.settings import IndexSettings
+from penstock.vectors import Vectors, VectorWriter, build_search
+from penstock.words import Words, WordsWriter, merge_words
+
+F16 = npt.NDArray[np.float16]
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
+
+_COPY_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class Segment:
+    """An open segment; any number of threads may search it.
+
+    Attributes:
+        rows: Row ids, (num_rows,) uint64, ascending.
+        words: Their words.
+        vectors: Their vectors; None in a store for words only.
+        passages: What a hit shows of them.
+        deleted: Which are gone, (num_rows,) bool, or None for none.
+    """
+
+    rows: U64
+    words: Words
+    vectors: Vectors | None
+    passages: Passages
+    deleted: Mask | None = None
+
+    @classmethod
+    def open(cls, folder: Path, deleted: Path | None = None) -> Self:
+        """Map a segment's files.
+
+        Raises:
+            StoreError: A file is missing or is not what was written; it names the file.
+        """
+        rows = _load(folder / "rows.npy")
+        has_vectors = (folder / "vectors").is_dir()
+        segment = cls(
+            rows=rows,
+            words=Words.open(folder / "words"),
+            vectors=Vectors.open(folder / "vectors") if has_vectors else None,
+            passages=Passages.open(folder / "passages"),
+            deleted=None if deleted is None else _read_deleted(deleted, len(rows)),
+        )
+        parts = [segment.words.num_rows, segment.passages.num_rows]
+        if segment.vectors is not None:
+            parts.append(segment.vectors.num_rows)
+        if any(num_rows != len(rows) for num_rows in parts):
+            raise damaged(folder, "its files differ in length")
+        return segment
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors; 0 where there are none."""
+        return 0 if self.vectors is None else self.vectors.dim
+
+    @cached_property
+    def live(self) -> Mask | None:
+        """Which rows are not deleted; None for all."""
+        return None if self.deleted is None else ~self.deleted
+
+    @cached_property
+    def num_live(self) -> int:
+        """Number of rows that are not deleted."""
+        return len(self.rows) - (0 if self.deleted is None else int(self.deleted.sum()))
+
+    @property
+    def live_rows(self) -> U64:
+        """Ids of the rows that are not deleted, ascending."""
+        return self.rows if self.live is None else self.rows[self.live]
+
+    def locate(self, rows: U64) -> I64:
+        """Places of those of `rows`, ascending, that are here and not deleted."""
+        if len(rows) == 0 or len(self.rows) == 0:
+            return np.empty(0, np.int64)
+        where = np.searchsorted(self.rows, rows)
+        where[where == len(self.rows)] = 0
+        places: I64 = where[self.rows[where] == rows]
+        return places if self.deleted is None else places[~self.deleted[places]]
+
+    def without(self, rows: U64) -> Segment:
+        """The segment with these rows, ascending, deleted too; itself if none of them is here."""
+        places = self.locate(rows)
+        if len(places) == 0:
+            return self
+        deleted = np.zeros(len(self.rows), np.bool_)
+        if self.deleted is not None:
+            deleted |= self.deleted
+        deleted[places] = True
+        return Segment(self.rows, self.words, self.vectors, self.passages, deleted)
+
+
+class SegmentWriter:
+    """Write a segment as a stream of rows; `with` closes it.
+
+    Rows that do not come in ascending order of their ids make a segment that is
+    good only for merging, which puts them in order.
+
+    Args:
+        folder: New folder, made here.
+        dim: Width of the vectors; 0 for words only.
+        settings: How words are cut and vectors searched.
+
+    Attributes:
+        num_rows: Rows written so far.
+    """
+
+    def __init__(self, folder: Path, dim: int, settings: IndexSettings) -> None:
+        folder.mkdir(parents=True)
+        self.num_rows = 0
+        self._folder, self._dim, self._settings = folder, dim, settings
+        self._rows: list[U64] = []
+        self._closing = contextlib.ExitStack()
+        enter = self._closing.enter_context
+        self._words = enter(WordsWriter(folder / "words", settings.words_settings()))
+        self._passages = enter(PassagesWriter(folder / "passages"))
+        self._vectors = enter(VectorWriter(folder / "vectors", dim)) if dim else None
+
+    def add(self, batch: pa.RecordBatch, vectors: F32) -> None:
+        """Append rows: a batch of `row_id` and the columns of passages, vectors (num_rows, dim)."""
+        self._rows.append(row_ids(batch).copy())
+        self.num_rows += batch.num_rows
+        texts = (batch.column(name) for name in ("title", "heading_path", "text"))
+        self._words.add(*texts)
+        self._passages.add(batch)
+        if self._vectors is not None:
+            self._vectors.add(vectors)
+
+    @property
+    def rows(self) -> U64:
+        """Ids of the rows written so far, in the order in which they came."""
+        return np.concatenate([np.empty(0, np.uint64), *self._rows])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closing.__exit__(kind, error, trace)
+        if error is None:
+            np.save(self._folder / "rows.npy", self.rows)
+
+
+def finish_segment(folder: Path, settings: IndexSettings) -> None:
+    """Make what searches a closed segment's vectors fast: lists or a graph where it is large."""
+    if (folder / "vectors").is_dir():
+        build_search(folder / "vectors", settings.vector_settings())
+
+
+def merge_segments(folder: Path, parts: Sequence[Segment]) -> None:
+    """Write the rows of some segments that are not deleted as one new segment, in order of ids.
+
+    Cost: a copy, in bounded memory but for some 20 bytes a row; no text is
+    analysed and no vector computed again.
+    """
+    folder.mkdir(parents=True)
+    rows = np.concatenate([part.live_rows for part in parts])
+    in_order = bool(np.all(rows[1:] > rows[:-1]))
+    order = None if in_order else np.argsort(rows, kind="stable").astype(np.int64)
+    np.save(folder / "rows.npy", rows if order is None else rows[order])
+    merge_words(folder / "words", [(part.words, part.live) for part in parts], order)
+    places = [_places(part) for part in parts]
+    with PassagesWriter(folder / "passages") as passages:
+        for i, some in _runs(places, order):
+            for record in parts[i].passages.records(some.tolist()):
+                passages.add_record(bytes(record))
+    if parts[0].dim:
+        with VectorWriter(folder / "vectors", parts[0].dim) as vectors:
+            for i, some in _runs(places, order):
+                vectors.add(_vectors(parts[i]).read(some))
+
+
+def _places(part: Segment) -> I64:
+    if part.live is None:
+        return np.arange(len(part.rows), dtype=np.int64)
+    return np.flatnonzero(part.live)
+
+
+def _vectors(part: Segment) -> Vectors:
+    assert part.vectors is not None
+    return part.vectors
+
+
+def _runs(places: Sequence[I64], order: I64 | None) -> list[tuple[int, I64]]:
+    """The rows of the parts in their new order, as runs from one part each, of bounded length."""
+    if order is None:
+        owners = [(i, some) for i, some in enumerate(places)]
+    else:
+        part = np.repeat(np.arange(len(places)), [len(some) for some in places])[order]
+        every = np.concatenate(places)[order]
+        cuts = np.flatnonzero(np.diff(part)) + 1
+        owners = [
+            (int(part[low]), every[low:high])
+            for low, high in zip([0, *cuts], [*cuts, len(every)], strict=True)
+            if high > low
+        ]
+    return [
+        (i, some[start : start + _COPY_ROWS])
+        for i, some in owners
+        for start in range(0, len(some), _COPY_ROWS)
+    ]
+
+
+def write_deleted(path: Path, deleted: Mask) -> None:
+    """Write which rows are deleted, (num_rows,) bool, as packed bits."""
+    np.save(path, np.packbits(deleted, bitorder="little"))
+
+
+def _read_deleted(path: Path, num_rows: int) -> Mask:
+    bits = _load(path)
+    if len(bits) != (num_rows + 7) // 8:
+        raise damaged(path, "wrong number of bits")
+    mask: Mask = np.unpackbits(bits, count=num_rows, bitorder="little").view(np.bool_)
+    return mask
+
+
+def row_ids(batch: pa.RecordBatch) -> U64:
+    """The column `row_id`, (num_rows,) uint64."""
+    rows: U64 = batch.column("row_id").cast(pa.uint64()).to_numpy(zero_copy_only=False)
+    return rows
+
+
+def _load(path: Path) -> Any:
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as err:
+        raise damaged(path, str(err)) from err
+    return array.view(np.ndarray)

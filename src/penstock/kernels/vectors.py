@@ -1,0 +1,656 @@
+"""Search of float16 vectors: inner products of a fixed order, best-k heaps, and lists of codes.
+
+`half_dot` is written in LLVM's own vectors rather than left to the compiler,
+which may add up in another order in each loop that it is inlined into: so a
+score is the same, bit for bit, wherever it is computed. float16 arrays come
+as their uint16 bits, because numba knows no float16 on a CPU.
+
+A heap holds one integer for a score and a place, whose order is by score and
+then the lower place first: the best k do not depend on the order in which rows
+are seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from penstock.kernels.compiled import kernel
+
+_LANES = 16  # floats added side by side
+_CHAINS = 4  # sums in flight, for one addition waits 4 cycles for the one before
+_SLOTS = 8  # rows whose bits lie interleaved, a word of each in turn
+_PLANES = 4  # bits of a query's component
+_SCATTER = 3.0  # see `search_lists`; chosen by recall on file extensions, 0.1 to 13 % of the rows
+_AHEAD = 6  # rows asked for before they are needed
+
+_I32, _I64, _F32, _HALF = ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.HalfType()
+
+
+def _row(context: Any, builder: Any, array: Any, row: Any) -> tuple[Any, Any]:
+    """Pointer to a row of a contiguous 2-D array, and the row's length."""
+    width = builder.extract_value(array.shape, 1)
+    return builder.gep(array.data, [builder.mul(row, width)]), width
+
+
+def _array(context: Any, builder: Any, signature: Any, args: Any, i: int) -> Any:
+    return context.make_array(signature.args[i])(context, builder, args[i])
+
+
+@intrinsic
+def half_dot(typing: Any, query: Any, halves: Any, row: Any) -> Any:
+    """Inner product of a float32 query (dim,) with a row of halves (num_rows, dim) uint16.
+
+    64 sums run side by side, each by fused multiply-add in the order of the
+    components; they are added as a fixed tree, then the last dim % 64 one by one.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        q = _array(context, builder, signature, args, 0).data
+        v, dim = _row(
+            context,
+            builder,
+            _array(context, builder, signature, args, 1),
+            context.cast(builder, args[2], signature.args[2], types.int64),
+        )
+        floats, halves_type = ir.VectorType(_F32, _LANES), ir.VectorType(_HALF, _LANES)
+        fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(floats, [floats] * 3), f"llvm.fma.v{_LANES}f32"
+        )
+        fma_one = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_F32, [_F32] * 3), "llvm.fma.f32"
+        )
+        zeros = ir.Constant(floats, [0.0] * _LANES)
+        sums = [cgutils.alloca_once_value(builder, zeros) for _ in range(_CHAINS)]
+        step = ir.Constant(_I64, _LANES * _CHAINS)
+        rounds = builder.udiv(dim, step)
+        with cgutils.for_range(builder, rounds, intp=_I64) as loop:
+            start = builder.mul(loop.index, step)
+            for chain, total in enumerate(sums):
+                at = builder.add(start, ir.Constant(_I64, chain * _LANES))
+                half_at = builder.bitcast(builder.gep(v, [at]), halves_type.as_pointer())
+                query_at = builder.bitcast(builder.gep(q, [at]), floats.as_pointer())
+                values = builder.fpext(builder.load(half_at, align=2), floats)
+                weights = builder.load(query_at, align=4)
+                builder.store(builder.call(fma, [values, weights, builder.load(total)]), total)
+        total = builder.fadd(
+            builder.fadd(builder.load(sums[0]), builder.load(sums[1])),
+            builder.fadd(builder.load(sums[2]), builder.load(sums[3])),
+        )
+        width = _LANES
+        while width > 1:
+            width //= 2
+            nothing = ir.Constant(total.type, ir.Undefined)
+            low, high = (
+                builder.shuffle_vector(
+                    total,
+                    nothing,
+                    ir.Constant(ir.VectorType(_I32, width), list(range(first, first + width))),
+                )
+                for first in (0, width)
+            )
+            total = builder.fadd(low, high)
+        rest = cgutils.alloca_once_value(
+            builder, builder.extract_element(total, ir.Constant(_I32, 0))
+        )
+        done = builder.mul(rounds, step)
+        with cgutils.for_range(builder, builder.sub(dim, done), intp=_I64) as loop:
+            at = builder.add(done, loop.index)
+            half = builder.load(builder.bitcast(builder.gep(v, [at]), _HALF.as_pointer()))
+            weight = builder.load(builder.gep(q, [at]))
+            product = builder.call(fma_one, [builder.fpext(half, _F32), weight, builder.load(rest)])
+            builder.store(product, rest)
+        return builder.load(rest)
+
+    return types.float32(query, halves, row), codegen
+
+
+@intrinsic
+def _half_at(typing: Any, halves: Any, row: Any, column: Any) -> Any:
+    """One half of (num_rows, dim) uint16 as float32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = _array(context, builder, signature, args, 0)
+        row, column = (
+            context.cast(builder, args[i], signature.args[i], types.int64) for i in (1, 2)
+        )
+        start, _ = _row(context, builder, array, row)
+        at = builder.bitcast(builder.gep(start, [column]), _HALF.as_pointer())
+        return builder.fpext(builder.load(at), _F32)
+
+    return types.float32(halves, row, column), codegen
+
+
+@intrinsic
+def _prefetch(typing: Any, halves: Any, row: Any) -> Any:
+    """Ask for a row of (num_rows, dim) uint16 before it is needed: a quarter off a gather."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = _array(context, builder, signature, args, 0)
+        row = context.cast(builder, args[1], signature.args[1], types.int64)
+        start, dim = _row(context, builder, array, row)
+        pointer = ir.IntType(8).as_pointer()
+        ask = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32]),
+            "llvm.prefetch.p0",
+        )
+        start = builder.bitcast(start, pointer)
+        lines = builder.udiv(builder.add(dim, ir.Constant(_I64, 31)), ir.Constant(_I64, 32))
+        read, near, data = ir.Constant(_I32, 0), ir.Constant(_I32, 3), ir.Constant(_I32, 1)
+        with cgutils.for_range(builder, lines, intp=_I64) as loop:
+            line = builder.gep(start, [builder.mul(loop.index, ir.Constant(_I64, 64))])
+            builder.call(ask, [line, read, near, data])
+        return context.get_dummy_value()
+
+    return types.void(halves, row), codegen
+
+
+@intrinsic
+def _key(typing: Any, score: Any, place: Any) -> Any:
+    """One int64 that orders as (score, -place) does: a float32's bits order as an integer's."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = context.cast(builder, args[1], signature.args[1], types.int64)
+        # Adding 0 turns -0 into 0, which it equals.
+        score = builder.fadd(args[0], ir.Constant(_F32, 0.0))
+        bits = builder.sext(_flip(builder, builder.bitcast(score, _I32)), _I64)
+        high = builder.shl(bits, ir.Constant(_I64, 32))
+        return builder.or_(high, builder.sub(ir.Constant(_I64, 0xFFFF_FFFF), place))
+
+    return types.int64(types.float32, place), codegen
+
+
+@intrinsic
+def _score_of(typing: Any, key: Any) -> Any:
+    """The float32 score of a key."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = builder.trunc(builder.ashr(args[0], ir.Constant(_I64, 32)), _I32)
+        return builder.bitcast(_flip(builder, bits), _F32)
+
+    return types.float32(types.int64), codegen
+
+
+def _flip(builder: Any, bits: Any) -> Any:
+    """Flip all but the sign of a negative number: from a float's order to an integer's, or back."""
+    sign = builder.ashr(bits, ir.Constant(_I32, 31))
+    return builder.xor(bits, builder.and_(sign, ir.Constant(_I32, 0x7FFF_FFFF)))
+
+
+@intrinsic
+def _bit_scores(
+    typing: Any, planes: Any, bits: Any, factors: Any, block: Any, frame: Any, scores: Any
+) -> Any:
+    """Score the 8 rows of a block by their bits, into `scores` (8,); which reach the threshold.
+
+    planes (num_words, 4) uint64: the query's components in two's complement, a
+    plane for each bit; bits (num_blocks, num_words * 8) uint64; factors
+    (num_slots,); frame (4,) float32: the score of the list's centre, twice the
+    query's unit, the sum of the query's components, and the threshold.
+    Returns a bit for each row.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        q = _array(context, builder, signature, args, 0).data
+        codes = _array(context, builder, signature, args, 1)
+        block = context.cast(builder, args[3], signature.args[3], types.int64)
+        start, width = _row(context, builder, codes, block)
+        lanes, floats = ir.VectorType(_I64, _SLOTS), ir.VectorType(_F32, _SLOTS)
+        count = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(lanes, [lanes]), f"llvm.ctpop.v{_SLOTS}i64"
+        )
+        zeros = ir.Constant(lanes, [0] * _SLOTS)
+        totals = [cgutils.alloca_once_value(builder, zeros) for _ in range(_PLANES)]
+        words = builder.udiv(width, ir.Constant(_I64, _SLOTS))
+        with cgutils.for_range(builder, words, intp=_I64) as loop:
+            at = builder.gep(start, [builder.mul(loop.index, ir.Constant(_I64, _SLOTS))])
+            word = builder.load(builder.bitcast(at, lanes.as_pointer()), align=8)
+            for plane, total in enumerate(totals):
+                place = builder.mul(loop.index, ir.Constant(_I64, _PLANES))
+                one = builder.gep(q, [builder.add(place, ir.Constant(_I64, plane))])
+                common = builder.and_(word, _spread(builder, builder.load(one), _SLOTS))
+                counted = builder.call(count, [common])
+                builder.store(builder.add(builder.load(total), counted), total)
+        result = zeros
+        for plane, total in enumerate(totals):
+            shift = ir.Constant(lanes, [plane] * _SLOTS)
+            weighed = builder.shl(builder.load(total), shift)
+            last = plane == _PLANES - 1  # the sign
+            result = builder.sub(result, weighed) if last else builder.add(result, weighed)
+        sums = builder.sitofp(builder.trunc(result, ir.VectorType(_I32, _SLOTS)), floats)
+        settings = _array(context, builder, signature, args, 4).data
+        centre, unit, half, threshold = (
+            _spread(builder, builder.load(builder.gep(settings, [ir.Constant(_I64, i)])), _SLOTS)
+            for i in range(4)
+        )
+        first = builder.gep(
+            _array(context, builder, signature, args, 2).data,
+            [builder.mul(block, ir.Constant(_I64, _SLOTS))],
+        )
+        factor = builder.load(builder.bitcast(first, floats.as_pointer()), align=4)
+        about = builder.fmul(builder.fsub(sums, half), unit)
+        found = builder.fadd(centre, builder.fmul(factor, about))
+        out = _array(context, builder, signature, args, 5).data
+        builder.store(found, builder.bitcast(out, floats.as_pointer()), align=4)
+        reach = builder.fcmp_ordered(">=", found, threshold)
+        return builder.zext(builder.bitcast(reach, ir.IntType(_SLOTS)), _I64)
+
+    return types.int64(planes, bits, factors, block, frame, scores), codegen
+
+
+def _spread(builder: Any, value: Any, lanes: int) -> Any:
+    """The value in every lane of a vector."""
+    nothing = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    first = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(
+        first, nothing, ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
+    )
+
+
+@intrinsic
+def _count(typing: Any, bits: Any) -> Any:
+    """How many bits of an int64 are set."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def _lowest(typing: Any, bits: Any) -> Any:
+    """Position of the lowest bit set of an int64 that is not 0."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), codegen
+
+
+@kernel
+def _sink(keys: Any, size: Any, key: Any) -> None:
+    """Put a key in place of the root of a heap whose root is the least."""
+    at = 0
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size and keys[child + 1] < keys[child]:
+            child += 1
+        if keys[child] >= key:
+            break
+        keys[at] = keys[child]
+        at = child
+    keys[at] = key
+
+
+@kernel
+def _keep(keys: Any, size: Any, key: Any) -> Any:
+    """Add to a heap of the best len(keys); return its new size."""
+    if size == len(keys):
+        if key > keys[0]:
+            _sink(keys, size, key)
+        return size
+    at = size
+    while at > 0:
+        parent = (at - 1) // 2
+        if keys[parent] <= key:
+            break
+        keys[at] = keys[parent]
+        at = parent
+    keys[at] = key
+    return size + 1
+
+
+@kernel
+def _unpack(keys: Any, size: Any, scores: Any, places: Any) -> None:
+    """Empty a heap into scores and places, best first."""
+    while size > 0:
+        key = keys[0]
+        size -= 1
+        scores[size] = _score_of(key)
+        places[size] = 0xFFFF_FFFF - (key & 0xFFFF_FFFF)
+        _sink(keys, size, keys[size])
+
+
+@kernel
+def best_of_all(queries: Any, halves: Any, scores: Any, places: Any, sizes: Any) -> None:
+    """The best rows for each query: scores and places (num_queries, k), sizes (num_queries,).
+
+    Rows are taken in blocks that stay in the cache while every query looks at them.
+    """
+    block = max(16, 262_144 // max(1, 2 * halves.shape[1]))
+    keys = np.empty(scores.shape, np.int64)
+    sizes[:] = 0
+    for start in range(0, len(halves), block):
+        for q in range(len(queries)):
+            size = sizes[q]
+            for row in range(start, min(start + block, len(halves))):
+                score = half_dot(queries[q], halves, row)
+                if score == score:
+                    size = _keep(keys[q], size, _key(score, row))
+            sizes[q] = size
+    for q in range(len(queries)):
+        _unpack(keys[q], sizes[q], scores[q], places[q])
+
+
+@kernel
+def best_of(query: Any, halves: Any, wanted: Any, scores: Any, places: Any) -> Any:
+    """The best of the rows at `wanted`, (num_wanted,) int32, into scores and places; how many."""
+    size = 0
+    keys = np.empty(len(scores), np.int64)
+    for i in range(min(_AHEAD, len(wanted))):
+        _prefetch(halves, wanted[i])
+    for i in range(len(wanted)):
+        if i + _AHEAD < len(wanted):
+            _prefetch(halves, wanted[i + _AHEAD])
+        score = half_dot(query, halves, wanted[i])
+        if score == score:
+            size = _keep(keys, size, _key(score, wanted[i]))
+    _unpack(keys, size, scores, places)
+    return size
+
+
+@kernel
+def scores_of(query: Any, halves: Any, wanted: Any, scores: Any) -> None:
+    """Inner product with each row at `wanted`, in that order."""
+    for i in range(len(wanted)):
+        scores[i] = half_dot(query, halves, wanted[i])
+
+
+@kernel
+def places_of(words: Any, allowed: Any, places: Any) -> Any:
+    """Where `allowed` (num_rows,) uint8 is not 0, into places; how many. words: it, 8 at a time."""
+    found = 0
+    for i in range(len(words)):
+        if words[i] != 0:
+            for row in range(8 * i, 8 * i + 8):
+                if allowed[row] != 0:
+                    places[found] = row
+                    found += 1
+    for row in range(8 * len(words), len(allowed)):
+        if allowed[row] != 0:
+            places[found] = row
+            found += 1
+    return found
+
+
+@kernel
+def rotate(vector: Any, signs: Any) -> None:
+    """Turn a float32 vector (dim,) in place, so that its weight spreads evenly over its bits.
+
+    Each round flips signs (num_rounds, dim) and applies a Hadamard transform to
+    the first or the last 2^n components: orthogonal, and mixed after four rounds.
+    """
+    dim = len(vector)
+    width = 1
+    while 2 * width <= dim:
+        width *= 2
+    scale = np.float32(1 / np.sqrt(width))
+    for turn in range(len(signs)):
+        for i in range(dim):
+            vector[i] *= signs[turn, i]
+        window = vector[:width] if turn % 2 == 0 else vector[dim - width :]
+        half = 1
+        while half < width:
+            for start in range(0, width, 2 * half):
+                for i in range(start, start + half):
+                    a, b = window[i], window[i + half]
+                    window[i], window[i + half] = a + b, a - b
+            half *= 2
+        for i in range(width):
+            window[i] *= scale
+
+
+@kernel
+def encode_bits(
+    halves: Any, places: Any, centres: Any, firsts: Any, signs: Any, bits: Any, factors: Any
+) -> None:
+    """A bit a component for each slot of some lists: the sign of its turned residual.
+
+    places (num_slots,), -1 for none; centres (num_lists, dim) turned; firsts
+    (num_lists + 1,) slots; bits (num_slots / 8, num_words * 8); factors (num_slots,),
+    which turn a sum over signs into an inner product.
+
+    Source: Gao and Long 2024 (RaBitQ), section 3, without the second error factor.
+    """
+    dim = halves.shape[1]
+    vector = np.empty(dim, np.float32)
+    for each in range(len(centres)):
+        for slot in range(firsts[each] - firsts[0], firsts[each + 1] - firsts[0]):
+            if places[slot] < 0:
+                factors[slot] = np.nan
+                continue
+            for i in range(dim):
+                vector[i] = _half_at(halves, places[slot], i)
+            rotate(vector, signs)
+            squares, total = np.float32(0), np.float32(0)
+            for i in range(dim):
+                value = vector[i] - centres[each, i]
+                squares += value * value
+                total += abs(value)
+                if value > 0:
+                    bits[slot // 8, (i // 64) * 8 + slot % 8] |= np.uint64(1) << np.uint64(i % 64)
+            factors[slot] = squares / total if total > 0 else np.float32(0)
+
+
+@kernel
+def encode_bytes(halves: Any, places: Any, spread: Any, codes: Any, factors: Any) -> None:
+    """A byte a component for each slot: in units of `spread` (dim,) and of the row's largest."""
+    dim = halves.shape[1]
+    vector = np.empty(dim, np.float32)
+    for slot in range(len(places)):
+        if places[slot] < 0:
+            factors[slot] = np.nan
+            continue
+        largest = np.float32(0)
+        for i in range(dim):
+            vector[i] = _half_at(halves, places[slot], i) / spread[i]
+            largest = max(largest, abs(vector[i]))
+        factors[slot] = largest / np.float32(127)
+        if largest > 0:
+            for i in range(dim):
+                codes[slot, i] = np.int8(np.rint(vector[i] / largest * np.float32(127)))
+
+
+@kernel
+def _bit_planes(query: Any, signs: Any, planes: Any) -> Any:
+    """Planes (num_words, 4) of the turned query; its unit, and the sum of its components."""
+    turned = query.copy()
+    rotate(turned, signs)
+    largest = np.float32(0)
+    for i in range(len(turned)):
+        largest = max(largest, abs(turned[i]))
+    unit = largest / np.float32(7) if largest > 0 else np.float32(1)
+    total = np.int64(0)
+    for i in range(len(turned)):
+        value = np.int64(np.rint(turned[i] / unit))
+        total += value
+        for plane in range(_PLANES):
+            if (value >> plane) & 1:
+                planes[i // 64, plane] |= np.uint64(1) << np.uint64(i % 64)
+    return unit, total
+
+
+@kernel
+def _short_query(query: Any, spread: Any) -> Any:
+    """The query in int16, so fine that no sum with 127 times itself leaves int32; its unit."""
+    largest, total = np.float64(0), np.float64(0)
+    for i in range(len(query)):
+        value = abs(np.float64(query[i]) * spread[i])
+        largest, total = max(largest, value), total + value
+    unit = max(largest / 32_000, total * 128 / 2.0e9)
+    short = np.zeros(len(query), np.int16)
+    if unit > 0:
+        for i in range(len(query)):
+            short[i] = np.int16(np.rint(query[i] * spread[i] / unit))
+    return short, np.float32(unit)
+
+
+@kernel
+def _byte_dot(query: Any, codes: Any, row: Any) -> Any:
+    total = np.int32(0)
+    for i in range(len(query)):
+        total = np.int32(total + np.int32(np.int32(query[i]) * np.int32(codes[row, i])))
+    return total
+
+
+@kernel
+def _nearest_first(scores: Any, keys: Any) -> None:
+    """Fill `keys` with a heap of the lists whose root is the nearest: its key is the least."""
+    for each in range(len(scores)):
+        keys[each] = ~_key(scores[each], each)
+    for at in range(len(keys) // 2 - 1, -1, -1):
+        key, hole = keys[at], at
+        while True:
+            child = 2 * hole + 1
+            if child >= len(keys):
+                break
+            if child + 1 < len(keys) and keys[child + 1] < keys[child]:
+                child += 1
+            if keys[child] >= key:
+                break
+            keys[hole] = keys[child]
+            hole = child
+        keys[hole] = key
+
+
+@kernel
+def _take_nearest(keys: Any, left: Any) -> Any:
+    """Take the nearest list off a heap of `left` lists."""
+    each = 0xFFFF_FFFF - (~keys[0] & 0xFFFF_FFFF)
+    _sink(keys, left - 1, keys[left - 1])
+    return each
+
+
+@kernel
+def rank_lists(query: Any, centres: Any, ranks: Any) -> None:
+    """Rank of each list for a query, 0 for the nearest, into ranks (num_lists,)."""
+    scores = np.empty(len(centres), np.float32)
+    for each in range(len(centres)):
+        scores[each] = half_dot(query, centres, each)
+    keys = np.empty(len(centres), np.int64)
+    _nearest_first(scores, keys)
+    for rank in range(len(centres)):
+        ranks[_take_nearest(keys, len(centres) - rank)] = rank
+
+
+@kernel
+def _open_slots(slots: Any, start: Any, allowed: Any) -> Any:
+    """A bit for each of the 8 slots from `start` whose row is allowed."""
+    bits = 0
+    for lane in range(_SLOTS):
+        place = slots[start + lane]
+        if place >= 0 and (len(allowed) == 0 or allowed[place] != 0):
+            bits |= 1 << lane
+    return bits
+
+
+@kernel
+def _byte_scores(
+    query: Any, codes: Any, factors: Any, start: Any, lanes: Any, frame: Any, scores: Any
+) -> Any:
+    """Score those of the 8 rows from `start` that are in `lanes`; which reach the threshold."""
+    reach = 0
+    for lane in range(_SLOTS):
+        if (lanes >> lane) & 1:
+            score = factors[start + lane] * np.float32(_byte_dot(query, codes, start + lane))
+            scores[lane] = score * frame[1]
+            if scores[lane] >= frame[3]:
+                reach |= 1 << lane
+    return reach
+
+
+@kernel
+def search_lists(
+    query: Any,
+    halves: Any,
+    centres: Any,
+    firsts: Any,
+    slots: Any,
+    frame: Any,
+    bits: Any,
+    codes: Any,
+    factors: Any,
+    allowed: Any,
+    least_probes: Any,
+    least_allowed: Any,
+    depth: Any,
+    scores: Any,
+    places: Any,
+    seen: Any,
+) -> Any:
+    """The best k of the rows in the lists nearest to a query; how many were found.
+
+    Reads `least_probes` lists, then on until they held `least_allowed` allowed
+    rows (and more, the fewer the first ones held) and k candidates; scores the
+    best `depth` rows again from `halves`.
+
+    The arrays:
+        centres: (num_lists, dim) uint16 halves.
+        firsts: (num_lists + 1,) int64: the slots of each list, a multiple of 8.
+        slots: (num_slots,) int32: the place of each; -1 fills up a list.
+        frame: Signs of `rotate`, (num_rounds, dim), or with bytes their spread, (1, dim).
+        bits: As `encode_bits` writes them; empty where there are bytes.
+        codes: (num_slots, dim) int8, as `encode_bytes` writes them; empty where there are bits.
+        factors: (num_slots,) float32; NaN where a slot has no row.
+        allowed: (num_rows,) uint8, or empty for every row.
+        scores: (k,) float32, filled; places: (k,) int64, filled.
+        seen: (3,) int64, filled: lists read, codes scored, rows scored from halves.
+    """
+    num_lists, by_bits = len(centres), len(bits) > 0
+    near = np.empty(num_lists, np.float32)
+    for each in range(num_lists):
+        near[each] = half_dot(query, centres, each)
+    order = np.empty(num_lists, np.int64)
+    _nearest_first(near, order)
+    planes = np.zeros((bits.shape[1] // _SLOTS, _PLANES), np.uint64)
+    short = np.empty(0, np.int16)
+    settings = np.zeros(4, np.float32)
+    if by_bits:
+        unit, total = _bit_planes(query, frame, planes)
+        settings[1], settings[2] = 2 * unit, np.float32(total) / 2
+    else:
+        short, settings[1] = _short_query(query, frame[0])
+    settings[3] = -np.inf
+    rough = np.empty(_SLOTS, np.float32)
+    keys = np.empty(depth, np.int64)
+    size, probes, scanned = 0, 0, 0
+    while probes < num_lists and (
+        probes < least_probes or scanned < least_allowed or size < len(scores)
+    ):
+        each = _take_nearest(order, num_lists - probes)
+        probes += 1
+        if probes == least_probes + 1 and scanned < least_allowed:
+            # Allowed rows are rarer here than elsewhere: the best lie scattered, so look at more.
+            least_allowed += int(_SCATTER * (least_allowed - scanned))
+        settings[0] = near[each]
+        for start in range(firsts[each], firsts[each + 1], _SLOTS):
+            lanes = (1 << _SLOTS) - 1
+            if len(allowed) > 0 or slots[start + _SLOTS - 1] < 0:
+                lanes = _open_slots(slots, start, allowed)
+                if lanes == 0:
+                    continue
+            if by_bits:
+                reach = _bit_scores(planes, bits, factors, start // _SLOTS, settings, rough)
+                reach &= lanes
+            else:
+                reach = _byte_scores(short, codes, factors, start, lanes, settings, rough)
+            scanned += _count(lanes)
+            while reach != 0:
+                lane = _lowest(reach)
+                reach &= reach - 1
+                size = _keep(keys, size, _key(rough[lane], slots[start + lane]))
+            if size == depth:
+                settings[3] = _score_of(keys[0])
+    seen[0], seen[1], seen[2] = probes, scanned, size
+    chosen = np.empty(size, np.int32)
+    for i in range(size):
+        chosen[i] = 0xFFFF_FFFF - (keys[i] & 0xFFFF_FFFF)
+    return best_of(query, halves, chosen, scores, places)

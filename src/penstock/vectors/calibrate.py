@@ -1,0 +1,143 @@
+"""How many lists to read: measured on the segment's own rows when its lists are built.
+
+The allowed rows of a random filter of selectivity s hold the k best where the
+whole segment holds its k / s best. So a segment measures how much of its best
+10, 100 and 1000 rows the nearest lists hold, and a filtered search reads off
+the curve of its depth k / s.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from penstock.vectors.files import Facts
+from penstock.vectors.lists import I32, in_threads
+
+DEPTHS = (10, 100, 1000)
+"""How many best rows each curve is about."""
+
+_LOG_DEPTHS = [math.log(depth) for depth in DEPTHS]
+
+TARGET = 0.98
+"""Recall that the lists are read for."""
+
+MARGIN = 1.3
+"""A real question lies farther from the rows than they from each other: it reads so many times
+the lists that a row needs for the same recall."""
+
+_QUERIES = 200
+_CHUNK = 25
+
+
+def measure_lists(
+    halves: Any, centres: Any, list_of: I32, seed: int
+) -> tuple[list[int], list[list[float]]]:
+    """Recall by the number of lists read, with rows of the segment as queries.
+
+    Returns:
+        Numbers of lists, ascending to all of them, and for each of `DEPTHS` the
+        share of so many best rows (the query's own left out) that those lists hold.
+    """
+    from penstock.kernels import vectors as kernels
+
+    present = np.nonzero(list_of >= 0)[0]
+    chosen = np.random.default_rng(seed + 1).permutation(present)[:_QUERIES]
+    queries = halves[chosen].view(np.float16).astype(np.float32)
+    depth = min(DEPTHS[-1] + 1, len(present))
+
+    def ranks(start: int) -> Any:
+        some = queries[start : start + _CHUNK]
+        scores = np.empty((len(some), depth), np.float32)
+        places = np.empty((len(some), depth), np.int64)
+        kernels.best_of_all(some, halves, scores, places, np.zeros(len(some), np.int64))
+        found = np.empty((len(some), depth - 1), np.int64)
+        by_list = np.empty(len(centres), np.int64)
+        for i, own in enumerate(chosen[start : start + _CHUNK]):
+            others = places[i][places[i] != own][: depth - 1]
+            kernels.rank_lists(some[i], centres, by_list)
+            found[i] = by_list[list_of[others]]
+        return found
+
+    needed = np.concatenate(in_threads(ranks, range(0, len(queries), _CHUNK)))
+    total = len(centres)
+    efforts = np.unique(np.append(np.geomspace(1, total, 40).round(), total).astype(np.int64))
+    recall = [
+        [
+            round(float((needed[:, :best] < probes).mean()), 4) if depth > 1 else 1.0
+            for probes in efforts
+        ]
+        for best in DEPTHS
+    ]
+    return efforts.tolist(), recall
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What a segment measured, ready to be asked for each query.
+
+    Attributes:
+        efforts: Numbers of lists (or of HNSW's ef), ascending.
+        recall: At each of them, for each of `DEPTHS`.
+        needed: Log of the number that reaches `TARGET`, for each of `DEPTHS`.
+        complete: The last of `efforts` reads every row, as all lists do and no walk does.
+    """
+
+    efforts: list[int]
+    recall: list[list[float]]
+    needed: list[float]
+    complete: bool
+
+    @classmethod
+    def of(cls, facts: Facts) -> Self:
+        """The curves that a segment's build has left."""
+        needed = [
+            math.log(_between(TARGET, _rising(curve), facts.efforts)) for curve in facts.recall
+        ]
+        return cls(facts.efforts, facts.recall, needed, facts.kind == "ivf")
+
+    def probes(self, depth: float, share: float, effort: float) -> int:
+        """How many lists to read for `TARGET` of the best `depth` rows, a `share` of them allowed.
+
+        Fewer allowed rows are found within fewer lists, and vary more: the margin grows.
+        """
+        at = _between(math.log(max(depth, 1)), _LOG_DEPTHS, self.needed)
+        if depth > DEPTHS[-1]:  # beyond the last curve, as steep as between the last two
+            slope = (self.needed[-1] - self.needed[-2]) / (_LOG_DEPTHS[-1] - _LOG_DEPTHS[-2])
+            at += max(slope, 0.5) * (math.log(depth) - _LOG_DEPTHS[-1])
+        return max(1, round(math.exp(min(at, 40)) * _margin(share) * effort))
+
+    def expected(self, depth: float, share: float, probes: int) -> float:
+        """Recall to be expected of a question that reads so many lists."""
+        if self.complete and probes >= self.efforts[-1]:
+            return 1.0
+        alike = probes / _margin(share)
+        curves = [_between(alike, self.efforts, curve) for curve in self.recall]
+        return _between(math.log(max(depth, 1)), _LOG_DEPTHS, curves)
+
+
+def _margin(share: float) -> float:
+    return MARGIN * math.pow(share, -0.12)
+
+
+def _rising(curve: Sequence[float]) -> list[float]:
+    """The curve with no step down or level, so that it can be read the other way round."""
+    rising = [curve[0]]
+    for value in curve[1:]:
+        rising.append(max(value, rising[-1] + 1e-9))
+    return rising
+
+
+def _between(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Linear interpolation; at the ends, the end's value."""
+    at = bisect.bisect_left(xs, x)
+    if at == 0:
+        return ys[0]
+    if at == len(xs):
+        return ys[-1]
+    return ys[at - 1] + (ys[at] - ys[at - 1]) * (x - xs[at - 1]) / (xs[at] - xs[at - 1])

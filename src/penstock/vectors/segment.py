@@ -1,0 +1,421 @@
+"""An open segment of vectors: the planner, and the searches it chooses between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from penstock.cores import num_cores
+from penstock.vectors.calibrate import Curves, measure_lists
+from penstock.vectors.files import VECTORS, Facts, map_array, read_facts, write_facts
+from penstock.vectors.graph import Graph, build_graph
+from penstock.vectors.lists import Lists, build_lists, in_threads, num_lists
+from penstock.vectors.plan import F16, F32, I64, Found, Mask, SegmentPlan
+from penstock.vectors.settings import VectorSettings
+
+FLAT_ROWS = 16_384
+"""With fewer vectors `auto` is flat."""
+
+# What the planner weighs, in ns at 384 dimensions on one core (`_cost` scales them by dim).
+_GATHER_NS = 60.0  # a row scored from float16 where it lies
+_CENTRE_NS = 25.0  # a list's centre scored
+_CODE_NS = {"sq8": 20.0, "rabitq": 4.0}  # a row scored by its code
+_LOOK_NS = 1.5  # a row asked whether it is allowed
+
+_ROWS_A_STEP = 20  # rows that a graph's walk scores for each of its ef
+
+# Rows scored again from float16: so many, and so many for each one wanted.
+_DEPTH = {"sq8": (30, 2), "rabitq": (100, 6)}
+
+_EVERY = np.empty(0, np.uint8)
+_EVERY.flags.writeable = False
+
+
+def build_search(folder: Path, settings: VectorSettings | None = None, *, seed: int = 0) -> None:
+    """Make what the settings ask for beside the vectors of a closed `VectorWriter`.
+
+    Call it once, after the writer's `with` and before `Vectors.open`. Left out,
+    the segment is searched flat.
+
+    Guarantees: the same vectors, settings and seed give the same files, but for HNSW.
+    """
+    settings = settings or VectorSettings()
+    facts = read_facts(folder)
+    kind = settings.kind
+    if kind == "auto":
+        kind = "flat" if facts.num_vectors < FLAT_ROWS else "ivf"
+    total = num_lists(facts.num_vectors)
+    if kind == "flat" or total < 2:
+        return
+    halves = _open_halves(folder, facts)
+    if kind == "hnsw":
+        write_facts(folder, build_graph(folder, halves, facts, seed))
+        return
+    list_of = build_lists(folder, halves, settings.codes, seed, total)
+    centres = map_array(folder / "centres.npy", np.uint16, (total, facts.dim))
+    efforts, recall = measure_lists(halves, centres, list_of, seed)
+    facts = replace(
+        facts, kind="ivf", codes=settings.codes, lists=total, efforts=efforts, recall=recall
+    )
+    write_facts(folder, facts)
+
+
+def _open_halves(folder: Path, facts: Facts) -> Any:
+    halves = map_array(folder / VECTORS, np.float16, (facts.num_rows, facts.dim))
+    return halves.view(np.uint16)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What all queries of one call share: the plan.
+
+    Attributes:
+        kind: `flat`, `gather`, `ivf` or `hnsw`.
+        count: Rows allowed.
+        k: How many rows to find.
+        allowed: (num_rows,) uint8, or empty for every row.
+        places: The allowed rows (int32), where they are gathered.
+        probes: Lists to read at least, or HNSW's ef.
+        least_allowed: Codes to score at least.
+        depth: Candidates to score again.
+    """
+
+    kind: str
+    count: int
+    k: int
+    allowed: Any = None
+    places: Any = None
+    probes: int = 0
+    least_allowed: int = 0
+    depth: int = 0
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The vectors of one segment, open for reading; any number of threads may search at once.
+
+    Attributes:
+        folder: Where the files lie.
+        facts: What is known of the segment.
+        halves: (num_rows, dim) uint16, the bits of float16, mapped.
+        lists: Its lists, where it has any.
+        graph: Its HNSW graph, where it has one.
+        curves: Its calibration, where it has lists or a graph.
+    """
+
+    folder: Path
+    facts: Facts
+    halves: Any
+    lists: Lists | None = None
+    graph: Graph | None = None
+    curves: Curves | None = None
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Map a segment's files without reading them.
+
+        Raises:
+            StoreError: A file is missing, short or damaged; the error names it.
+        """
+        facts = read_facts(folder)
+        halves = _open_halves(folder, facts)
+        if facts.kind == "ivf":
+            return cls(
+                folder, facts, halves, lists=Lists.open(folder, facts), curves=Curves.of(facts)
+            )
+        if facts.kind == "hnsw":
+            graph = Graph.open(folder, facts)
+            return cls(folder, facts, halves, graph=graph, curves=Curves.of(facts))
+        return cls(folder, facts, halves)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows in the segment, with and without a vector."""
+        return self.facts.num_rows
+
+    @property
+    def num_vectors(self) -> int:
+        """Rows that have a vector."""
+        return self.facts.num_vectors
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        return self.facts.dim
+
+    @property
+    def kind(self) -> str:
+        """How the segment is searched: `flat`, `ivf` or `hnsw`."""
+        return self.facts.kind
+
+    def search(
+        self,
+        query: F32,
+        k: int,
+        allowed: Mask | None = None,
+        *,
+        num_allowed: int | None = None,
+        effort: float = 1.0,
+        exact: bool = False,
+    ) -> Found:
+        """The k rows of highest inner product with the query, among the allowed ones.
+
+        Args:
+            query: (dim,) float32, finite.
+            k: How many; fewer come back only where fewer are allowed.
+            allowed: (num_rows,) bool, or None for every row.
+            num_allowed: How many are True, if the caller knows.
+            effort: Multiplies how much of the lists is read: above 1 for more recall.
+            exact: Score every allowed row.
+
+        Guarantees: a score depends on the query and the row's float16 vector
+            alone; equal vectors tie, bit for bit, and the lower place comes first.
+        """
+        asked = self._ask(k, allowed, num_allowed, effort, exact)
+        return self._find(_checked(query[None], self.dim), asked)[0]
+
+    def search_many(
+        self,
+        queries: F32,
+        k: int,
+        allowed: Mask | None = None,
+        *,
+        num_allowed: int | None = None,
+        effort: float = 1.0,
+        exact: bool = False,
+    ) -> list[Found]:
+        """What `search` finds for each of `queries`, (num_queries, dim), on all cores."""
+        asked = self._ask(k, allowed, num_allowed, effort, exact)
+        queries = _checked(queries, self.dim)
+        size = min(32, -(-len(queries) // num_cores())) or 1
+        starts = range(0, len(queries), size)
+        parts = in_threads(lambda start: self._find(queries[start : start + size], asked), starts)
+        return [found for part in parts for found in part]
+
+    def scores(self, query: F32, places: I64) -> F32:
+        """Inner product of the query (dim,) with each row at `places`; NaN without a vector."""
+        from penstock.kernels import vectors as kernels
+
+        places = np.array(places, np.int64)
+        assert len(places) == 0 or (places.min() >= 0 and places.max() < self.num_rows)
+        scores = np.empty(len(places), np.float32)
+        kernels.scores_of(_checked(query[None], self.dim)[0], self.halves, places, scores)
+        return scores
+
+    def read(self, places: I64) -> F16:
+        """The vectors at `places` as stored, (num_places, dim) float16; NaN without a vector."""
+        rows: F16 = self.halves.view(np.float16)[places]
+        return rows
+
+    def blocks(
+        self, keep: Mask | None = None, order: I64 | None = None, block_rows: int = 16_384
+    ) -> Iterator[F16]:
+        """The rows as they are stored, a block at a time, to be written into another segment.
+
+        Args:
+            keep: (num_rows,) bool: which rows; None for all.
+            order: Places in the order wanted (then `keep` looks at them too); None for ascending.
+            block_rows: Rows looked at for a block.
+        """
+        stored: F16 = self.halves.view(np.float16)
+        for start in range(0, self.num_rows if order is None else len(order), block_rows):
+            part = slice(start, start + block_rows)
+            if order is not None:
+                places = order[part]
+                rows = stored[places if keep is None else places[keep[places]]]
+            else:
+                rows = stored[part] if keep is None else stored[part][keep[part]]
+            if len(rows):
+                yield rows
+
+    def _ask(
+        self, k: int, allowed: Mask | None, num_allowed: int | None, effort: float, exact: bool
+    ) -> _Asked:
+        """Plan a search: count the allowed rows, weigh what each way would cost."""
+        rows = self.num_rows
+        if allowed is not None:
+            assert allowed.shape == (rows,), (allowed.shape, rows)
+            if num_allowed is None:
+                num_allowed = int(np.count_nonzero(allowed))
+            if num_allowed == rows:
+                allowed = None
+        count = rows if allowed is None or num_allowed is None else num_allowed
+        k = min(k, count)
+        if k <= 0 or self.num_vectors == 0:
+            return _Asked("flat", count, 0)
+        exactly = _Asked("flat", count, k)
+        if allowed is not None:
+            exactly = _Asked("gather", count, k, places=None)
+        if self.curves is None or exact:
+            return _gather(exactly, allowed)
+        share = count / rows
+        probes = self.curves.probes(k / share, share, effort)
+        if self.graph is not None:
+            return self._ask_graph(exactly, allowed, probes)
+        lists, wide = self.facts.lists, self.dim / 384
+        probes = min(probes, lists)
+        base, each = _DEPTH[self.facts.codes]
+        depth = min(count, max(k, round((base + each * k) * max(1.0, effort))))
+        scanned = self.num_vectors * probes / lists
+        code = scanned * share * _CODE_NS[self.facts.codes]
+        cost = (lists * _CENTRE_NS + code + depth * _GATHER_NS) * wide
+        cost += 0 if allowed is None else scanned * _LOOK_NS
+        if count * _GATHER_NS * wide <= cost:
+            return _gather(exactly, allowed)
+        return _Asked(
+            "ivf",
+            count,
+            k,
+            allowed=_EVERY if allowed is None else _bytes(allowed),
+            probes=probes,
+            least_allowed=0 if allowed is None else int(scanned * share),
+            depth=depth,
+        )
+
+    def _ask_graph(self, exactly: _Asked, allowed: Mask | None, ef: int) -> _Asked:
+        """Weigh the walk, which asks some 20 rows for each of its ef, against scoring them all."""
+        base, each = _DEPTH["sq8"]
+        depth = min(exactly.count, max(exactly.k, base + each * exactly.k))
+        ef = max(ef, depth)
+        if exactly.count <= ef * _ROWS_A_STEP:
+            return _gather(exactly, allowed)
+        seen = _EVERY if allowed is None else _bytes(allowed)
+        return replace(exactly, kind="hnsw", allowed=seen, probes=ef, depth=depth)
+
+    def _find(self, queries: F32, asked: _Asked) -> list[Found]:
+        from penstock.kernels import vectors as kernels
+
+        k, kind = asked.k, asked.kind
+        scores = np.empty((len(queries), k), np.float32)
+        places = np.empty((len(queries), k), np.int64)
+        sizes = np.zeros(len(queries), np.int64)
+        if k > 0 and kind == "flat":
+            kernels.best_of_all(queries, self.halves, scores, places, sizes)
+        seen = np.zeros((len(queries), 3), np.int64)
+        for i in range(len(queries) if k > 0 else 0):
+            if kind == "gather":
+                sizes[i] = kernels.best_of(
+                    queries[i], self.halves, asked.places, scores[i], places[i]
+                )
+            elif kind == "ivf":
+                sizes[i] = self._read_lists(queries[i], asked, scores[i], places[i], seen[i])
+            elif kind == "hnsw":
+                sizes[i] = self._walk(queries[i], asked, scores[i], places[i], seen[i])
+        return [
+            Found(scores[i, :size], places[i, :size], self._plan(asked, *seen[i].tolist()))
+            for i, size in enumerate(sizes.tolist())
+        ]
+
+    def _read_lists(self, query: F32, asked: _Asked, scores: F32, places: I64, seen: I64) -> int:
+        from penstock.kernels import vectors as kernels
+
+        lists = self.lists
+        assert lists is not None
+        size: int = kernels.search_lists(
+            query,
+            self.halves,
+            lists.centres,
+            lists.firsts,
+            lists.slots,
+            lists.frame,
+            lists.bits,
+            lists.codes,
+            lists.factors,
+            asked.allowed,
+            asked.probes,
+            asked.least_allowed,
+            asked.depth,
+            scores,
+            places,
+            seen,
+        )
+        return size
+
+    def _walk(self, query: F32, asked: _Asked, scores: F32, places: I64, seen: I64) -> int:
+        from penstock.kernels import vectors as kernels
+
+        assert self.graph is not None
+        near = self.graph.candidates(query, asked.depth, asked.probes, asked.allowed)
+        if len(near) < asked.k:  # the walk ended among rows that are not allowed
+            near = np.arange(self.num_rows, dtype=np.int32)
+            if len(asked.allowed):
+                near = near[asked.allowed.view(np.bool_)]
+        seen[:] = asked.probes, 0, len(near)
+        size: int = kernels.best_of(query, self.halves, near, scores, places)
+        return size
+
+    def _plan(self, asked: _Asked, probes: int, scanned: int, rescored: int) -> SegmentPlan:
+        rows = self.num_rows
+        share = asked.count / rows if rows else 0.0
+        recall = 1.0
+        if self.curves is not None and probes:
+            recall = self.curves.expected(asked.k / share, share, probes)
+        return SegmentPlan(
+            kind=asked.kind,
+            rows=rows,
+            allowed=asked.count,
+            selectivity=share,
+            lists=self.facts.lists,
+            probes=probes,
+            codes_scanned=scanned,
+            rescored=rescored,
+            estimated_recall=recall,
+        )
+
+
+def _gather(asked: _Asked, allowed: Mask | None) -> _Asked:
+    """The same with the places of the allowed rows, where not every row is."""
+    from penstock.kernels import vectors as kernels
+
+    if allowed is None:
+        return asked
+    mask = _bytes(allowed)
+    places = np.empty(asked.count, np.int32)
+    found = kernels.places_of(mask[: len(mask) // 8 * 8].view(np.uint64), mask, places)
+    assert found == asked.count, "num_allowed is the number of rows allowed"
+    return replace(asked, places=places)
+
+
+def _bytes(mask: Mask) -> Any:
+    """The mask as read-only uint8: one type for the kernel, which is compiled for each."""
+    seen = np.ascontiguousarray(mask).view(np.uint8)
+    seen.flags.writeable = False
+    return seen
+
+
+def _checked(queries: F32, dim: int) -> F32:
+    assert queries.shape == (len(queries), dim), (queries.shape, dim)
+    return np.array(queries, np.float32, order="C")
+
+
+def measure_recall(
+    vectors: Vectors,
+    queries: F32,
+    allowed: Mask | None = None,
+    k: int = 10,
+    *,
+    effort: float = 1.0,
+) -> float:
+    """Share of the true k best rows that `search` finds, mean over the queries, in [0, 1].
+
+    A found row counts if it scores at least what the true k-th does, so ties are no miss.
+
+    Args:
+        vectors: The segment.
+        queries: (num_queries, dim) float32.
+        allowed: (num_rows,) bool, or None for every row.
+        k: How many rows of each query.
+        effort: As `Vectors.search` takes it.
+    """
+    found = vectors.search_many(queries, k, allowed, effort=effort)
+    true = vectors.search_many(queries, k, allowed, exact=True)
+    shares = [
+        float((some.scores >= best.scores[-1]).sum()) / len(best.scores)
+        for some, best in zip(found, true, strict=True)
+        if len(best.scores)
+    ]
+    return sum(shares) / len(shares) if shares else 1.0

@@ -1,0 +1,458 @@
+"""Exact BM25 over the live rows of several segments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+from penstock.errors import ConfigError, StoreError
+from penstock.kernels import I64
+from penstock.words.analysis import query_analyzer
+from penstock.words.files import Words, damaged
+from penstock.words.highlighting import highlights
+from penstock.words.query import Query, Required, read_query
+from penstock.words.settings import WordsSettings
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I32 = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.bool_]
+
+MAX_TERMS = 256
+"""Distinct terms of a query that count; of more, those that weigh most."""
+
+MAX_EXPANSIONS = 64
+"""Terms that a beginning stands for: the most frequent."""
+
+MAX_SIMILAR = 8
+"""Terms that a mistyped word stands for: the nearest, of these the most frequent."""
+
+SIMILAR_WEIGHT = 0.7
+"""What each edit leaves of a term's weight."""
+
+_RARE = 1e-4
+"""Share of the rows below which a word may be mistyped; one that is absent always may."""
+
+_TOP = 1 << 30  # scores are whole numbers below it, see penstock.kernels.ranking
+_ALL = np.empty(0, np.bool_)
+_LOOK_UP_COST = 25
+"""What a look-up of one row costs in a search for a term, in rows of which all are summed up."""
+
+
+@dataclass(slots=True, eq=False)
+class _Segment:
+    """A segment that is open for searching, and what is remembered of it."""
+
+    words: Words
+    first_row: int
+    live: Mask | None
+    norms: F32
+    row_counts: dict[int, int]
+    """Live rows per term number, where some rows are not live."""
+    kept: I32
+    """0 for live rows, -1 for others, where there are others."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    """What a query's scores are made of.
+
+    Attributes:
+        terms: In which a row may score, the bytes of each.
+        weights: Of each, scaled.
+        scale: What a score is multiplied by.
+    """
+
+    terms: list[bytes]
+    weights: F32
+    scale: float
+
+
+class WordsSearcher:
+    """Segments open for searching, by any number of threads.
+
+    Args:
+        segments: In the order in which ties are broken.
+        live: Per segment, (num_rows,) True for rows that are not deleted; None for all.
+        settings: `language` must be the segments'.
+
+    Attributes:
+        num_rows: Live rows.
+
+    Raises:
+        ConfigError: A mask is not of its segment's length.
+        StoreError: The segments' terms are not those of the settings.
+
+    Guarantees: scores depend on the query and the live rows alone, to the last
+        bit, not on how these are cut into segments or what was deleted.
+
+    Cost: to open, 4 bytes a row, 8 where rows are deleted, and about 1 ns a row.
+    """
+
+    def __init__(
+        self,
+        segments: Sequence[Words],
+        live: Sequence[Mask | None] | None = None,
+        settings: WordsSettings = WordsSettings(),
+    ) -> None:
+        self._settings = settings
+        masks = [None] * len(segments) if live is None else list(live)
+        if len(masks) != len(segments):
+            raise ConfigError("live", len(masks), f"must be {len(segments)}, one per segment")
+        for words in segments:
+            _check_analysis(words, segments[0], settings)
+        masks = [_mask(mask, words) for mask, words in zip(masks, segments, strict=True)]
+        masks = [None if mask is None or mask.all() else mask for mask in masks]
+        self.num_rows = sum(
+            words.num_rows if mask is None else int(mask.sum())
+            for words, mask in zip(segments, masks, strict=True)
+        )
+        total = sum(
+            int(words.lengths[0].sum(dtype=np.int64, where=True if mask is None else mask))
+            for words, mask in zip(segments, masks, strict=True)
+        )
+        # A text without words is as long as any other then.
+        mean = total / self.num_rows if total else 1.0
+        self._base = settings.k1 * (1.0 - settings.b)
+        self._slope = settings.k1 * settings.b / mean
+        self._segments: list[_Segment] = []
+        first_row = 0
+        for words, mask in zip(segments, masks, strict=True):
+            norms = (self._base + self._slope * words.lengths[0]).astype(np.float32)
+            kept = np.empty(0, np.int32) if mask is None else mask.astype(np.int32) - 1
+            self._segments.append(_Segment(words, first_row, mask, norms, {}, kept))
+            first_row += words.num_rows
+
+    def search(
+        self,
+        text: str,
+        k: int,
+        allowed: Sequence[Mask | None] | None = None,
+        *,
+        typos: int = 0,
+    ) -> tuple[F64, I32, I64]:
+        """The best rows by BM25; any text is a query, see `penstock.words.query`.
+
+        Args:
+            text: Words, of which a row needs one or more.
+            k: How many.
+            allowed: Per segment, (num_rows,) True for rows that may be found, all of
+                them live; None for all live rows.
+            typos: Edits, 0 to 2, by which a word of the query that is absent or rare
+                may differ from what it stands for.
+
+        Returns:
+            Scores from high to low, segment numbers, and places; of equal scores,
+            lower segments and then lower places come first.
+
+        Raises:
+            ConfigError: A mask is not of its segment's length; `typos` is not 0 to 2.
+            StoreError: A file is damaged.
+        """
+        k = min(k, self.num_rows)
+        if allowed is not None and len(allowed) != len(self._segments):
+            problem = f"must be {len(self._segments)}, one per segment"
+            raise ConfigError("allowed", len(allowed), problem)
+        query = read_query(text, query_analyzer(self._settings.language))
+        scoring = self._scoring(query, _checked(typos))
+        if k <= 0 or not scoring.terms:
+            return np.empty(0), np.empty(0, np.int32), np.empty(0, np.int64)
+        from penstock.kernels.ranking import ROW_BITS
+
+        heap, size = np.zeros(k, np.int64), 0
+        # The largest first: the sooner good rows are found, the more others can be left out.
+        for i in sorted(range(len(self._segments)), key=lambda i: -self._segments[i].words.num_rows):
+            segment = self._segments[i]
+            mask = segment.live if allowed is None else _mask(allowed[i], segment.words)
+            if allowed is not None and mask is None:
+                mask = segment.live
+            mask = self._that_meet(query.required, segment, mask)
+            heap, size = self._search(segment, scoring, mask, heap, size)
+        keys = np.sort(heap[:size])[::-1]
+        rows = ((1 << ROW_BITS) - 1) - (keys & ((1 << ROW_BITS) - 1))
+        firsts = np.array([segment.first_row for segment in self._segments], np.int64)
+        numbers = np.searchsorted(firsts, rows, side="right") - 1
+        # Of segments that begin at the same row, all but the last are empty.
+        return (keys >> ROW_BITS) / scoring.scale, numbers.astype(np.int32), rows - firsts[numbers]
+
+    def scores(self, text: str, segment_no: int, places: I64, *, typos: int = 0) -> F64:
+        """BM25 of rows of one segment, as `search` would give them.
+
+        Args:
+            text: As in `search`.
+            segment_no: The segment.
+            places: Rows, in any order; all live.
+            typos: As in `search`.
+
+        Returns:
+            A score per place; 0 where no word occurs, or not all that must.
+        """
+        places = np.asarray(places, np.int64)
+        segment = self._segments[segment_no]
+        if len(places) and not 0 <= places.min() <= places.max() < segment.words.num_rows:
+            raise ConfigError("places", places, f"must be in [0, {segment.words.num_rows})")
+        query = read_query(text, query_analyzer(self._settings.language))
+        scoring = self._scoring(query, _checked(typos))
+        sums = self._scores(segment, scoring, places)
+        mask = self._that_meet(query.required, segment, None)
+        if mask is not None:
+            sums[~mask[places]] = 0
+        return sums / scoring.scale
+
+    def highlights(self, text: str, query: str) -> list[tuple[int, int]]:
+        """Where a query's words stand in a text: see `highlights`."""
+        return highlights(text, query, self._settings)
+
+    def _search(
+        self, segment: _Segment, scoring: _Scoring, mask: Mask | None, heap: I64, size: int
+    ) -> tuple[I64, int]:
+        from penstock.kernels.ranking import ROW_BITS, search
+
+        numbers, records = self._records(segment, scoring.terms)
+        present = records >= 0
+        if not present.any():
+            return heap, size
+        if mask is not None:
+            num_allowed = int(np.count_nonzero(mask))
+            rows = self._stored_counts(segment, numbers[present]).sum()
+            if num_allowed * int(present.sum()) * _LOOK_UP_COST < rows:
+                places = np.flatnonzero(mask)
+                sums = self._scores(segment, scoring, places)
+                last = (1 << ROW_BITS) - 1 - segment.first_row
+                keys = (sums << ROW_BITS) | (last - places)
+                best = np.sort(np.concatenate([heap[:size], keys[sums > 0]]))[-len(heap) :]
+                kept = np.zeros_like(heap)
+                kept[: len(best)] = best  # ascending is in the order of a heap
+                return kept, len(best)
+        size = search(
+            segment.words.postings,
+            records[present],
+            scoring.weights[present],
+            segment.norms,
+            self._base,
+            self._slope,
+            _ALL if mask is None else mask,
+            segment.first_row,
+            heap,
+            size,
+        )
+        if size < 0:
+            raise damaged(segment.words.folder / "postings.npy")
+        return heap, size
+
+    def _scores(self, segment: _Segment, scoring: _Scoring, places: I64) -> I64:
+        """Scores as whole numbers."""
+        from penstock.kernels.ranking import score
+
+        sums = np.zeros(len(places), np.int64)
+        _, records = self._records(segment, scoring.terms)
+        present = records >= 0
+        if not len(places) or not present.any():
+            return sums
+        order = np.argsort(places, kind="stable")
+        sorted_sums = np.zeros(len(places), np.int64)
+        if not score(
+            segment.words.postings,
+            records[present],
+            scoring.weights[present],
+            segment.norms,
+            places[order],
+            sorted_sums,
+        ):
+            raise damaged(segment.words.folder / "postings.npy")
+        sums[order] = sorted_sums
+        return sums
+
+    def _that_meet(
+        self, required: Sequence[Required], segment: _Segment, mask: Mask | None
+    ) -> Mask | None:
+        """The mask, cut down to rows in which all occurs that must."""
+        from penstock.kernels.ranking import find_phrase
+
+        for one in required:
+            found = np.zeros(segment.words.num_rows, np.bool_)
+            _, records = self._records(segment, one.terms)
+            lengths = segment.words.lengths
+            if (records >= 0).all() and not find_phrase(
+                segment.words.postings, records, lengths, one.field, found
+            ):
+                raise damaged(segment.words.folder / "postings.npy")
+            mask = found if mask is None else found & mask
+        return mask
+
+    def _records(self, segment: _Segment, terms: Sequence[bytes]) -> tuple[I64, I64]:
+        """Per term its number and the bit where its record starts, -1 for none."""
+        from penstock.kernels.vocabulary import look_up
+
+        words = segment.words
+        _, numbers = look_up(words.terms, words.term_offsets, *_joined(terms))
+        records = np.where(numbers < 0, -1, words.record_offsets[numbers].astype(np.int64) * 8)
+        if len(records) and int(records.max()) + 64 > words.postings.nbytes * 8:
+            raise damaged(words.folder / "offsets.npy")
+        return numbers, records
+
+    def _stored_counts(self, segment: _Segment, numbers: I64) -> I64:
+        """Rows per term of a segment, deleted ones too; 0 for a negative number."""
+        from penstock.kernels.vocabulary import count_rows
+
+        counts: I64 = count_rows(segment.words.postings, segment.words.record_offsets, numbers)
+        return counts
+
+    def _live_counts(self, segment: _Segment, numbers: I64) -> I64:
+        """Live rows per term; 0 for a negative number."""
+        from penstock.kernels.postings import unpack
+
+        if segment.live is None:
+            return self._stored_counts(segment, numbers)
+        known = segment.row_counts
+        new = np.array([n for n in numbers.tolist() if n >= 0 and n not in known], np.int64)
+        if len(new):
+            counts, found = np.zeros(len(new), np.int64), np.zeros(len(new), np.int64)
+            records = segment.words.record_offsets[new].astype(np.int64) * 8
+            nothing = np.empty(0, np.int32)
+            if unpack(
+                segment.words.postings,
+                records,
+                segment.kept,
+                segment.words.num_rows,
+                counts,
+                found,
+                nothing,
+                nothing,
+            ):
+                raise damaged(segment.words.folder / "postings.npy")
+            known.update(zip(new.tolist(), found.tolist(), strict=True))
+        return np.array([known[n] if n >= 0 else 0 for n in numbers.tolist()], np.int64)
+
+    def _row_counts(self, terms: Sequence[bytes]) -> I64:
+        """Live rows of all segments per term."""
+        from penstock.kernels.vocabulary import look_up
+
+        counts, joined = np.zeros(len(terms), np.int64), _joined(terms)
+        for segment in self._segments:
+            numbers = look_up(segment.words.terms, segment.words.term_offsets, *joined)[1]
+            counts += self._live_counts(segment, numbers)
+        return counts
+
+    def _rarity(self, num_rows: float) -> float:
+        return math.log1p((self.num_rows - num_rows + 0.5) / (num_rows + 0.5))
+
+    def _scoring(self, query: Query, typos: int) -> _Scoring:
+        """Weigh a query's terms: by how often it has them and how rare they are."""
+        terms = query.counts()
+        found = dict(zip(terms, self._row_counts(list(terms)).tolist(), strict=True))
+        weights = {
+            term: count * self._rarity(found[term]) for term, count in terms.items() if found[term]
+        }
+        groups = [self._beginning(*prefix) for prefix in query.prefixes]
+        if typos:
+            for word in dict.fromkeys(query.telling()):
+                for term in word.parts:
+                    if term is not None and found[term] <= _RARE * self.num_rows:
+                        groups.append(self._similar(term, typos))
+        for group in groups:
+            # Terms of a group stand for one word: they are as rare as all of them together.
+            together = self._rarity(min(self.num_rows, sum(count for count, _ in group.values())))
+            for term, (_, share) in group.items():
+                weights[term] = max(weights.get(term, 0.0), share * together)
+        weightiest = sorted(weights, key=lambda term: (-weights[term], term))[:MAX_TERMS]
+        raw = np.array([weights[term] for term in weightiest]) * (self._settings.k1 + 1.0)
+        total = math.fsum(raw)
+        scale = 2.0 ** math.floor(math.log2((_TOP - (1 << 20)) / total)) if total else 1.0
+        return _Scoring(weightiest, (raw * scale).astype(np.float32), scale)
+
+    def _beginning(self, begins: bytes, itself: bytes) -> dict[bytes, tuple[int, float]]:
+        """The most frequent terms that begin so: live rows and share of the weight of each."""
+        from penstock.kernels.vocabulary import look_up
+
+        # No byte of UTF-8 is 0xFF, so what comes before it begins so.
+        joined = _joined([begins, begins + b"\xff"])
+        candidates = []
+        for segment in self._segments:
+            words = segment.words
+            low, high = look_up(words.terms, words.term_offsets, *joined)[0].tolist()
+            numbers = np.arange(low, high)
+            candidates.append((segment, numbers, self._live_counts(segment, numbers)))
+        counts = _sums(candidates)
+        counts |= {itself: count for count in self._row_counts([itself]).tolist()}
+        best = sorted((-count, term) for term, count in counts.items() if count)[:MAX_EXPANSIONS]
+        return {term: (-count, 1.0) for count, term in best}
+
+    def _similar(self, term: bytes, typos: int) -> dict[bytes, tuple[int, float]]:
+        """The terms that are nearest to one that may be mistyped, and how much each weighs."""
+        from penstock.kernels.vocabulary import MAX_LETTERS, find_similar
+
+        letters = np.array([ord(char) for char in term.decode()], np.int64)
+        # Short words are near to too many others to mean any of them.
+        typos = min(typos, 0 if len(letters) < 3 else 1 if len(letters) < 6 else 2)
+        if not typos or len(letters) > MAX_LETTERS:
+            return {}
+        candidates, edits = [], {}
+        for segment in self._segments:
+            words = segment.words
+            numbers, distances = find_similar(words.terms, words.term_offsets, letters, typos)
+            candidates.append((segment, numbers, self._live_counts(segment, numbers)))
+            for number, distance in zip(numbers.tolist(), distances.tolist(), strict=True):
+                edits[_term(words, number)] = distance
+        counts = {other: count for other, count in _sums(candidates).items() if other != term}
+        best = sorted((edits[other], -count, other) for other, count in counts.items() if count)
+        return {
+            other: (-count, SIMILAR_WEIGHT**distance)
+            for distance, count, other in best[:MAX_SIMILAR]
+        }
+
+
+def _sums(candidates: Iterable[tuple[_Segment, I64, I64]]) -> dict[bytes, int]:
+    """Live rows of all segments per term, of the terms given by number and count."""
+    sums: dict[bytes, int] = {}
+    for segment, numbers, counts in candidates:
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+            term = _term(segment.words, number)
+            sums[term] = sums.get(term, 0) + count
+    return sums
+
+
+def _term(words: Words, number: int) -> bytes:
+    return words.terms[words.term_offsets[number] : words.term_offsets[number + 1]].tobytes()
+
+
+def _joined(strings: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], I64]:
+    """Byte strings end to end, and where each ends, beginning with 0."""
+    ends = np.zeros(len(strings) + 1, np.int64)
+    ends[1:] = np.cumsum([len(string) for string in strings])
+    return np.frombuffer(b"".join(strings), np.uint8), ends
+
+
+def _mask(mask: Mask | None, words: Words) -> Mask | None:
+    if mask is None:
+        return None
+    mask = np.ascontiguousarray(mask, np.bool_)
+    if mask.shape != (words.num_rows,):
+        raise ConfigError("mask", mask.shape, f"must be ({words.num_rows},), one per row")
+    return mask
+
+
+def _check_analysis(words: Words, first: Words, settings: WordsSettings) -> None:
+    if words.language != settings.language:
+        raise StoreError(
+            str(words.folder),
+            f"its words are of language {words.language!r} and the settings say"
+            f" {settings.language!r}; rebuild the index: penstock index rebuild",
+        )
+    if words.analysis != first.analysis:
+        raise StoreError(
+            str(words.folder),
+            f"its words were analyzed by {words.analysis!r}, those of other segments by"
+            f" {first.analysis!r}; rebuild the index: penstock index rebuild",
+        )
+
+
+def _checked(typos: int) -> int:
+    if typos not in (0, 1, 2):
+        raise ConfigError("typos", typos, "must be 0, 1 or 2")
+    return typos
