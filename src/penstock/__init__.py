@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from penstock.errors import PenstockError, RowError
     from penstock.flow import Flow
     from penstock.index import IndexSettings
+    from penstock.models.cross_encoder import CrossEncoder
     from penstock.sources import files, jsonl, parquet
     from penstock.steps import Chunk, Embed, Keep, Map, Normalize
     from penstock.store import Hit, Hits, Store
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # which needs none of them answers at once.
 _HOMES = {
     "Chunk": "penstock.steps",
+    "CrossEncoder": "penstock.models.cross_encoder",
     "Embed": "penstock.steps",
     "ExactDedup": "penstock.decisions",
     "Flow": "penstock.flow",
@@ -48,6 +50,7 @@ _HOMES = {
 
 __all__ = [
     "Chunk",
+    "CrossEncoder",
     "Embed",
     "ExactDedup",
     "Flow",

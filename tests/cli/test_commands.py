@@ -54,7 +54,9 @@ def docs(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", ["build", "init", "search", "status", "failures", "runs", "eval"], ids=str
+    "command",
+    ["build", "init", "search", "status", "sample", "failures", "runs", "eval", "tune", "index"],
+    ids=str,
 )
 def test_every_command_has_help(command: str) -> None:
     done = penstock(command, "--help")
@@ -253,3 +255,21 @@ def test_bad_rows_of_tables_cost_their_own_row(tmp_path: Path) -> None:
         ("b.jsonl.gz", "truncated"),
     ]
     assert penstock("status", tmp_path / "store", "--json").json["documents"] > 100
+
+
+def test_sample_shows_what_a_rule_dropped_and_what_was_kept(
+    docs: Path, words_flow: Path, tmp_path: Path
+) -> None:
+    (docs / "again.md").write_text((docs / "start.md").read_text())
+    penstock("build", docs, tmp_path / "store", "--flow", words_flow)
+
+    shown = penstock("sample", tmp_path / "store", "--rule", "exact_duplicate")
+    as_json = penstock("sample", tmp_path / "store", "--json")
+    unknown = penstock("sample", tmp_path / "store", "--rule", "gopher")
+    status = penstock("status", tmp_path / "store")
+
+    assert "start.md  exact_duplicate" in shown.out
+    assert "kept instead: again.md" in shown.out
+    assert [row["duplicate_of"] for row in as_json.json] == ["again.md"]
+    assert (unknown.status, "there are exact_duplicate" in unknown.err) == (2, True)
+    assert "exact_duplicate" in status.out

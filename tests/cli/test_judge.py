@@ -71,7 +71,7 @@ def test_eval_compares_modes_and_settings(corpus: Path) -> None:
     found = json.loads(_run("eval", corpus, *options))
 
     assert found["system"] == "words"
-    assert found["against_system"] == "run 2, words, alpha 0.3"  # what it does not name is the same
+    assert found["against_system"] == "run 2, words"  # what it does not name is the same
     assert found["difference"]["map"]["mean"] == 0.0
     assert found["difference"]["map"]["p_value"] == 1.0
 
@@ -122,7 +122,8 @@ def _tuned(**changes: Any) -> Tuned:
         best_score=0.602,
         held_out_score=0.596,
         gain=gain,
-        fold_settings=(Setting(alpha=0.85),) * 10,
+        folds=10,
+        chosen={"hybrid weighted 0.85": 100},
         scores={str(setting): number / 100 for number, setting in enumerate(SETTINGS)},
         seed=0,
     )

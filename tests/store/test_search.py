@@ -293,6 +293,27 @@ def test_another_language_indexes_anew(tmp_path: Path) -> None:
     assert len(ps.Store.open(tmp_path / "store").search("Haus")) == 1
 
 
+def test_what_tuning_found_is_what_searches_do(path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "store"
+    shutil.copytree(path, copy)
+    queries = {f"{subject}{i}": f"{subject} part {i}" for subject in _SUBJECTS for i in range(4)}
+    qrels = {name: {f"{name[:-1]}.md": 1} for name in queries}
+
+    tuned = ps.Store.open(copy).tune(queries, qrels, folds=3)
+
+    assert (tuned.num_queries, tuned.improved) == (24, False)  # the default finds them all
+    assert tuned.default_score == 1.0
+    kept = json.loads((copy / "search.json").read_text())
+    assert (kept["mode"], kept["alpha"], kept["tuned"]["improved"]) == ("hybrid", None, False)
+    (copy / "search.json").write_text(json.dumps({**kept, "mode": "words"}))
+    assert ps.Store.open(copy).search("river", 9) == ps.Store.open(copy).search(
+        "river", 9, mode="words"
+    )
+    (copy / "search.json").write_text("{")
+    with pytest.raises(StoreError, match=r"search.json.*delete it"):
+        ps.Store.open(copy).search("river")
+
+
 def test_readers_are_not_disturbed_while_a_writer_publishes(path: Path, tmp_path: Path) -> None:
     copy = tmp_path / "store"
     shutil.copytree(path, copy)

@@ -195,6 +195,28 @@ def failures(store: StorePath, run: Run = None, json: Json = False) -> None:
 
 
 @app.command()
+def sample(
+    store: StorePath,
+    rule: Annotated[
+        str | None, typer.Option(help="A rule as `penstock status` names it; all by default.")
+    ] = None,
+    size: Annotated[int, typer.Option("-n", help="How many.", min=1)] = 5,
+    run: Run = None,
+    json: Json = False,
+) -> None:
+    r"""Show some of the documents that a rule dropped, with what was kept instead.
+
+    \b
+    Examples:
+      penstock sample corpus --rule exact_duplicate
+      penstock sample corpus -n 20 --json
+    """
+    from penstock.cli.read import show_sample
+
+    show_sample(store, rule, size, run, as_json=json)
+
+
+@app.command()
 def runs(store: StorePath, json: Json = False) -> None:
     """List the published runs of STORE."""
     from penstock.cli.read import show_runs

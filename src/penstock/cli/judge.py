@@ -32,11 +32,12 @@ class System:
     alpha: float | None = None
 
     def __str__(self) -> str:
+        hybrid = self.mode in (None, "hybrid")  # elsewhere the last two do not count
         parts = [
             f"run {self.run}" if self.run else "",
             self.mode or "",
-            self.fusion or "",
-            "" if self.alpha is None else f"alpha {self.alpha:g}",
+            self.fusion if hybrid and self.fusion else "",
+            f"alpha {self.alpha:g}" if hybrid and self.alpha is not None else "",
         ]
         return ", ".join(part for part in parts if part) or "default"
 
@@ -169,10 +170,9 @@ def _tuning_text(tuned: Tuned, *, dry_run: bool) -> str:
     shown = [name for name in tuned.scores if _is_shown(name) or name in notes]
     table = columns([[name, f"{tuned.scores[name]:.4f}", notes.get(name, "")] for name in shown])
     gain = tuned.gain
-    folds = len(tuned.fold_settings)
     lines = [
         f"{tuned.num_queries} queries, {tuned.measure} of every setting\n\n{table}\n",
-        f"On queries held out, {folds} folds: {tuned.held_out_score:.4f} against "
+        f"On queries held out, {tuned.folds} folds: {tuned.held_out_score:.4f} against "
         f"{tuned.default_score:.4f}, a gain of {gain.mean:+.4f}",
         f"(95 % interval {gain.low:+.4f} to {gain.high:+.4f}, p {gain.p_value:.4f}; "
         f"{gain.better} queries better, {gain.worse} worse).",

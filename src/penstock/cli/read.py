@@ -9,9 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import typer
 
+from penstock.errors import QueryError
 from penstock.index import Plan
+from penstock.records import content_hash
 from penstock.store import Hit, Manifest, Store
 from penstock.store.files import all_files
 
@@ -51,6 +54,7 @@ def show_status(store: Path, run: str | None, *, as_json: bool) -> None:
     size = sum(Path(path).stat().st_size for path in all_files(store))
     if as_json:
         facts = {"run": manifest.run, "size_bytes": size, "flow": manifest.flow, **manifest.counts}
+        facts["rules"] = dict(_rules(opened))
         typer.echo(json.dumps(facts))
         return
     counts = manifest.counts
@@ -65,6 +69,62 @@ def show_status(store: Path, run: str | None, *, as_json: bool) -> None:
         numbers = (step[name] for name in ("rows_in", "kept", "dropped", "failed"))
         rows.append([step["step"], *(f"{number:,}" for number in numbers)])
     typer.echo(columns(rows))
+    rules = _rules(opened)
+    if rules:
+        typer.echo("\n" + columns([["rule", "dropped"], *([r, f"{n:,}"] for r, n in rules)]))
+
+
+def _rules(store: Store) -> list[tuple[str, int]]:
+    """How many documents each rule dropped, most first."""
+    rules = store.verdicts(["rule"])["rule"].drop_null()
+    counts = [(row["values"], row["counts"]) for row in pc.value_counts(rules).to_pylist()]
+    return sorted(counts, key=lambda each: (-each[1], each[0]))
+
+
+def show_sample(store: Path, rule: str | None, size: int, run: str | None, *, as_json: bool) -> None:
+    """Print some dropped documents of a rule, the same ones each time."""
+    opened = Store.open(store, run)
+    verdicts = opened.verdicts(where="verdict = 'dropped'").to_pylist()
+    rules = sorted({row["rule"] for row in verdicts})
+    chosen = [r for r in rules if rule is None or r == rule or r.startswith(f"{rule}.")]
+    if rule is not None and not chosen:
+        known = f"there are {', '.join(rules)}" if rules else "nothing was dropped"
+        raise QueryError(f"--rule {rule}", f"no document was dropped by it; {known}")
+    found = [row for row in verdicts if row["rule"] in chosen]
+    found.sort(key=lambda row: content_hash(row["doc_id"].encode()))
+    found = found[:size]
+    texts = {row["doc_id"]: row["text"] for row in _documents(opened, found)}
+    for row in found:
+        row["text"] = texts[row["doc_id"]]
+        row["duplicate_text"] = texts.get(row["duplicate_of"])
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    blocks = []
+    for row in found:
+        score = "" if row["score"] is None else f"  score {row['score']:.4g}"
+        head = f"{row['doc_id']}  {row['rule']}{score}"
+        blocks.append("\n".join([head, *_first_lines(row["text"])]))
+        if row["duplicate_of"] is not None:
+            blocks[-1] += f"\n  kept instead: {row['duplicate_of']}"
+            blocks[-1] += "".join(f"\n{line}" for line in _first_lines(row["duplicate_text"] or ""))
+    typer.echo("\n\n".join(blocks) if blocks else "No document was dropped.")
+
+
+def _documents(store: Store, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    names = {row["doc_id"] for row in rows} | {row["duplicate_of"] for row in rows} - {None}
+    if not names:
+        return []
+    quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in sorted(names))
+    found: list[dict[str, Any]]
+    found = store.documents(["doc_id", "text"], where=f"doc_id IN ({quoted})").to_pylist()
+    return found
+
+
+def _first_lines(text: str) -> list[str]:
+    width = shutil.get_terminal_size((100, 24)).columns - 4
+    lines = [line for line in text.splitlines() if line.strip()]
+    return [f"    {line[:width]}" for line in lines[:_SNIPPET_LINES]]
 
 
 def show_failures(store: Path, run: str | None, *, as_json: bool) -> None:

@@ -165,7 +165,7 @@ class Encoder:
 
         slices = range(0, len(texts), _SLICE_TEXTS)
         self._each(tokenize, [range(at, min(at + _SLICE_TEXTS, len(texts))) for at in slices])
-        self._each(infer, list(_batches(tokens)))
+        self._each(infer, list(batches_by_length(tokens)))
 
     def _each(self, work: Callable[[Any], None], tasks: Sequence[Any]) -> None:
         """Do all tasks in the pool; the first error, or Ctrl-C, drops those not begun."""
@@ -214,7 +214,7 @@ def _places(texts: Sequence[str] | pa.Array) -> dict[str, list[int]]:
     return places
 
 
-def _batches(tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+def batches_by_length(tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
     """Rows of one length, about `_BATCH_TOKENS` tokens together, longest first.
 
     The longest first, so that no thread starts a long batch when all others are done.

@@ -16,7 +16,7 @@ folded into the bias of the layer after it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,29 +84,51 @@ def build_graph(folder: ModelFolder) -> Any:
     Raises:
         ModelError: It is no BERT-family encoder, or weights are missing.
     """
-    from onnx import TensorProto, helper
+    graph = Graph()
+    append_pooling(graph, folder, append_layers(graph, folder, Weights(folder)))
+    return finish(graph, [INPUT], OUTPUT, int(folder.config["hidden_size"]))
 
+
+def append_layers(
+    graph: Graph, folder: ModelFolder, weights: Weights, segments: str | None = None
+) -> str:
+    """The embeddings and all layers: token vectors (num_texts, num_tokens, hidden).
+
+    Args:
+        graph: Begins here.
+        folder: Says what is built.
+        weights: The folder's.
+        segments: The input that says which text of a pair a token is of; None where
+            every input is one text.
+    """
     config = folder.config
     check_architecture(folder)
-    weights = _Weights(folder)
-    graph = Graph()
     hidden = int(config["hidden_size"])
     shape = graph.add("Shape", INPUT)
-    rows = graph.add("Reshape", _embeddings(graph, config, weights), graph.ints(-1, hidden))
+    embedded = _embeddings(graph, config, weights, segments)
+    rows = graph.add("Reshape", embedded, graph.ints(-1, hidden))
     for layer in range(int(config["num_hidden_layers"])):
         at = f"encoder.layer.{layer}."
         rows = _attend(graph, config, weights, at, rows, shape)
         rows = _feed_forward(graph, config, weights, at, rows)
-    tokens = graph.add(
+    return graph.add(
         "Reshape", rows, graph.add("Concat", shape, graph.ints(hidden), axis=0), output="tokens"
     )
-    append_pooling(graph, folder, tokens)
+
+
+def finish(graph: Graph, inputs: Sequence[str], output: str, width: int) -> Any:
+    """The whole as an `onnx.ModelProto`: inputs of token numbers, one output (num_texts, width)."""
+    from onnx import TensorProto, helper
+
     return helper.make_model(
         helper.make_graph(
             graph.nodes,
             "encoder",
-            [helper.make_tensor_value_info(INPUT, TensorProto.INT64, ["texts", "length"])],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["texts", hidden])],
+            [
+                helper.make_tensor_value_info(name, TensorProto.INT64, ["texts", "length"])
+                for name in inputs
+            ],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["texts", width])],
             graph.constants,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -182,7 +204,7 @@ def check_architecture(folder: ModelFolder) -> None:
         )
 
 
-class _Weights:
+class Weights:
     """A folder's tensors by name, as float32."""
 
     def __init__(self, folder: ModelFolder) -> None:
@@ -203,7 +225,13 @@ class _Weights:
         )
 
     def __call__(self, name: str) -> F32:
-        found = self._tensors.get(self._prefix + name)
+        """A tensor.
+
+        Raises:
+            ModelError: There is none of this name.
+        """
+        # A head beside the encoder goes without the encoder's prefix.
+        found = self._tensors.get(self._prefix + name, self._tensors.get(name))
         if found is None:
             raise ModelError(
                 str(self._file), f"expected a tensor {name!r}, found none: not a BERT encoder"
@@ -211,9 +239,11 @@ class _Weights:
         return _as_float32(found["data"], found["dtype"]).reshape(found["shape"])
 
     def dense(self, name: str) -> tuple[F32, F32]:
+        """A linear layer's weight (outputs, inputs) and bias."""
         return self(f"{name}.weight"), self(f"{name}.bias")
 
     def norm(self, graph: Graph, config: Mapping[str, Any], name: str, values: str) -> str:
+        """Values after a layer normalisation."""
         return graph.add(
             "LayerNormalization",
             values,
@@ -233,21 +263,27 @@ def _as_float32(data: bytes, dtype: str) -> F32:
     return np.frombuffer(data, kinds[dtype]).astype(np.float32)
 
 
-def _embeddings(graph: Graph, config: Mapping[str, Any], weights: _Weights) -> str:
+def _embeddings(
+    graph: Graph, config: Mapping[str, Any], weights: Weights, segments: str | None
+) -> str:
     positions = weights("embeddings.position_embeddings.weight")
-    if int(config.get("type_vocab_size", 0)):
+    if int(config.get("type_vocab_size", 0)) and segments is None:
         # A single text is all of segment 0.
         positions = positions + weights("embeddings.token_type_embeddings.weight")[0]
     words = graph.add("Gather", graph.constant(weights("embeddings.word_embeddings.weight")), INPUT)
     length = graph.add("Shape", INPUT, start=1, end=2)
     placed = graph.add("Slice", graph.constant(positions), graph.ints(0), length, graph.ints(0))
-    return weights.norm(graph, config, "embeddings", graph.add("Add", words, placed))
+    summed = graph.add("Add", words, placed)
+    if segments is not None:
+        kinds = graph.constant(weights("embeddings.token_type_embeddings.weight"))
+        summed = graph.add("Add", summed, graph.add("Gather", kinds, segments))
+    return weights.norm(graph, config, "embeddings", summed)
 
 
 def _attend(
     graph: Graph,
     config: Mapping[str, Any],
-    weights: _Weights,
+    weights: Weights,
     at: str,
     rows: str,
     shape: str,
@@ -283,7 +319,7 @@ def _mix(graph: Graph, queries: str, keys: str, values: str, by_head: str) -> st
 
 
 def _feed_forward(
-    graph: Graph, config: Mapping[str, Any], weights: _Weights, at: str, rows: str
+    graph: Graph, config: Mapping[str, Any], weights: Weights, at: str, rows: str
 ) -> str:
     wide = _linear(graph, rows, *weights.dense(f"{at}intermediate.dense"))
     _activate(graph, str(config.get("hidden_act", "gelu")), wide, ACTIVATED + at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,33 +31,55 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def open_session(folder: ModelFolder, precision: str) -> Any:
+def encoder_graph(folder: ModelFolder) -> Any:
+    """The graph of a folder's encoder, from its weights or its own graph, in fp32."""
+    own = folder.weights.suffix == ".safetensors"
+    return build_graph(folder) if own else adapt_graph(folder)
+
+
+def open_session(
+    folder: ModelFolder,
+    precision: str,
+    make: Callable[[ModelFolder], Any] = encoder_graph,
+    kind: str = "",
+) -> Any:
     """An ONNX Runtime session of a model in `fp32` or `int8`, built and cached if need be.
 
     One thread inside the session; callers run it from as many threads as they like.
 
+    Args:
+        folder: The model.
+        precision: `fp32` or `int8`.
+        make: Makes the `onnx.ModelProto` in fp32.
+        kind: Names what `make` makes, where that is no encoder.
+
     Raises:
         ModelError: The graph cannot be built.
     """
-    file = graph_file(folder, precision)
+    file = graph_file(folder, precision, make, kind)
     try:
         return _session(file)
     except Exception as err:
         raise ModelError(str(folder.path), f"ONNX Runtime cannot load its graph: {err}") from err
 
 
-def graph_file(folder: ModelFolder, precision: str) -> Path:
+def graph_file(
+    folder: ModelFolder,
+    precision: str,
+    make: Callable[[ModelFolder], Any] = encoder_graph,
+    kind: str = "",
+) -> Path:
     """The built graph's file in the cache, in `fp32` or `int8`.
 
     Raises:
         ModelError: The graph cannot be built.
     """
     unsigned = precision == "int8" and _saturates()
-    key = fingerprint_of(folder, precision) + ("-unsigned" if unsigned else "")
+    key = fingerprint_of(folder, precision) + kind + ("-unsigned" if unsigned else "")
 
     def build() -> bytes:
         own = folder.weights.suffix == ".safetensors"
-        model = build_graph(folder) if own else adapt_graph(folder)
+        model = make(folder)
         if precision == "int8":
             model = quantize_graph(model, unsigned_weights=unsigned, rows_only=own)
         return bytes(model.SerializeToString())
