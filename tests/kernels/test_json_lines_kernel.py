@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.kernels import text_from_buffers
@@ -14,6 +14,9 @@ from penstock.kernels.json_lines import lift
 TRICKY = st.text(
     st.sampled_from('a"\\/\b\f\n\r\t\0\x1f{}[]:,é€中\ud7ff\ue000\uffff\U00010000\U0010ffff')
 )
+# The kernel takes 64 bytes at a time where it has them.
+PADDING = st.integers(0, 70).map(lambda size: "a" * size)
+LONG = st.tuples(PADDING, TRICKY, PADDING).map("".join)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | TRICKY,
     lambda inner: (
@@ -36,9 +39,10 @@ def lifted(data: bytes, max_depth: int = 9) -> tuple[list[str], list[bytes]] | N
     return column.to_pylist(), rest.tobytes().splitlines()
 
 
+@settings(deadline=None)  # the first example may compile
 @given(
     rows=st.lists(
-        st.tuples(st.dictionaries(st.sampled_from(["a", "b", "texts"]), VALUES), TRICKY),
+        st.tuples(st.dictionaries(st.sampled_from(["a", "b", "texts"]), VALUES), TRICKY | LONG),
         min_size=1,
         max_size=4,
     ),

@@ -65,6 +65,34 @@ def test_clean_equals_its_twin(
     assert changed == (expected != column.to_pylist())
 
 
+@pytest.mark.parametrize(
+    "found",
+    [
+        " \n",
+        "\t\n",
+        "\r",
+        "\r\n",
+        " \r\n",
+        "\r\0\n",
+        " \0\n",
+        "\x7f\n",
+        "\n\n",
+        "é \n",
+        "\x85",
+        "\u2028",
+    ],
+    ids=ascii,
+)
+def test_it_makes_no_difference_where_in_64_bytes_a_place_is(found: str) -> None:
+    texts = ["a" * start + found + "b" * (140 - start) for start in range(140)]
+
+    offsets, utf8, _, changed = clean(*text_buffers(pa.array(texts)), True, True, True)
+
+    expected = [twins.clean(text, True, True, True) for text in texts]
+    assert text_from_buffers(offsets, utf8).to_pylist() == expected
+    assert changed == (expected != texts)
+
+
 def test_every_character_that_nfc_may_touch_is_flagged() -> None:
     characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 

@@ -84,6 +84,21 @@ def test_neighbours_in_the_batch_make_no_difference(texts: list[str], cut: int) 
     assert normalized(texts[:cut]) + normalized(texts[cut:]) == normalized(texts)
 
 
+@settings(deadline=None)
+@given(
+    pieces=st.lists(
+        st.sampled_from(
+            ["\n", "e", "\u0301", "\u0327", "é", "각", "\u1100", "\u1161", "a" * 40, "中"]
+        )
+    )
+)
+def test_composing_line_by_line_is_composing_the_text(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    step = Normalize(line_ends=False, control_characters=False, trailing_blanks=False)
+
+    assert normalized([text], step) == [unicodedata.normalize("NFC", text)]
+
+
 def test_other_columns_and_the_schema_stay() -> None:
     field = pa.field("text", pa.large_string(), nullable=False, metadata={b"k": b"v"})
     schema = pa.schema([pa.field("doc_id", pa.string()), field])

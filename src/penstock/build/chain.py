@@ -63,7 +63,7 @@ class Computed:
 
 def chain_stages(plan: Plan) -> list[Stage]:
     """The chain as stages of the engine; neighbours that may share a thread share a stage."""
-    groups: list[tuple[Kind, list[tuple[str, Callable[[Work], Work]]]]] = [
+    groups: list[tuple[Kind, list[tuple[str, Callable[[Work], Any]]]]] = [
         ("threads", [("decode", decode_work)])
     ]
     signatures = {id(step): name for name, step in plan.decisions.items()}
@@ -78,7 +78,11 @@ def chain_stages(plan: Plan) -> list[Stage]:
         if workers != groups[-1][0]:
             groups.append((workers, []))
         groups[-1][1].append((step_name(step), function))
-    stages = [
+    if groups[-1][0] != "threads":
+        groups.append(("threads", []))
+    finish = partial(finish_work, plan.chain_fingerprint, plan.documents_schema)
+    groups[-1][1].append(("hash", finish))
+    return [
         Stage(
             name=" + ".join(name for name, _ in group),
             function=partial(_run_all, [function for _, function in group]),
@@ -87,10 +91,7 @@ def chain_stages(plan: Plan) -> list[Stage]:
             count=_num_rows,
         )
         for workers, group in groups
-        if group
     ]
-    finish = partial(finish_work, plan.chain_fingerprint, plan.documents_schema)
-    return [*stages, Stage(name="hash", function=finish, width=num_cores(), count=_num_documents)]
 
 
 def decode_work(work: Work) -> Work:
@@ -127,7 +128,7 @@ def finish_work(fingerprint: str, schema: pa.Schema, work: Work) -> Computed:
     )
 
 
-def _run_all(functions: list[Callable[[Work], Work]], work: Work) -> Work:
+def _run_all(functions: list[Callable[[Any], Any]], work: Any) -> Any:
     for function in functions:
         work = function(work)
     return work
@@ -197,9 +198,5 @@ def _failure(step: object, rows: pa.RecordBatch, row: int, error: Exception) -> 
     )
 
 
-def _num_rows(work: Work) -> int:
-    return int(work.rows.num_rows)
-
-
-def _num_documents(computed: Computed) -> int:
-    return int(computed.documents.num_rows)
+def _num_rows(done: Work | Computed) -> int:
+    return int((done.documents if isinstance(done, Computed) else done.rows).num_rows)

@@ -6,6 +6,10 @@ import numpy as np
 
 from penstock.kernels.buffers import I64, U8
 from penstock.kernels.compiled import kernel
+from penstock.kernels.lanes import LANE, copy_lane, first_bit, not_clean
+
+# numba's cache looks at this file alone; this tells it which lanes are in here.
+_LANES = 0x176A9972
 
 _TAB, _LF, _CR, _SPACE, _DEL = 0x09, 0x0A, 0x0D, 0x20, 0x7F
 
@@ -36,7 +40,8 @@ def clean(
     num_rows = len(offsets) - 1
     new_offsets = np.empty(num_rows + 1, np.int64)
     new_offsets[0] = 0
-    out = np.empty(offsets[num_rows] - offsets[0], np.uint8)
+    out = np.empty(offsets[num_rows] - offsets[0] + LANE, np.uint8)
+    last_lane = len(utf8) - LANE
     not_nfc = np.zeros(num_rows, np.uint8)
     changed = False
     o = 0
@@ -48,14 +53,24 @@ def clean(
         while i < end:
             byte = utf8[i]
             if _PLAIN[byte]:
-                out[o] = byte
-                o += 1
-                i += 1
-                while i < end and _PLAIN[utf8[i]]:
+                after_cr = False
+                while i < end:
+                    if 0 < i <= last_lane:
+                        copy_lane(utf8, i, out, o)
+                        mask = not_clean(utf8, i)
+                        if mask == 0 and i + LANE <= end:
+                            i += LANE
+                            o += LANE
+                            continue
+                        width = min(first_bit(mask), end - i)
+                        i += width
+                        o += width
+                        break
+                    if not _PLAIN[utf8[i]]:
+                        break
                     out[o] = utf8[i]
                     o += 1
                     i += 1
-                after_cr = False
                 continue
             # 1: keep `width` bytes, 2: a line end, 0: remove them.
             width, kind = 1, 1

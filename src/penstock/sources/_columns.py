@@ -114,7 +114,10 @@ def metadata_rows(columns: Columns, table: pa.RecordBatch | pa.Table) -> pa.Arra
         chosen = {name: name for name in names if name not in special}
         if columns.title is not None and columns.title in names:
             chosen["title"] = columns.title
-    return json_objects({key: _flat(table[name]) for key, name in chosen.items()}, table.num_rows)
+    found = {key: _flat(table[name]) for key, name in chosen.items()}
+    # A null is as if the column were absent; a title that no row has is a column of them.
+    used = {key: column for key, column in found.items() if column.null_count < len(column)}
+    return json_objects(used, table.num_rows)
 
 
 def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:

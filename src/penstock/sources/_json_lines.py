@@ -50,7 +50,7 @@ def parse_block(
         Batch of `RAW` in the order of the lines, and a failure for each line
         that gives none; blank lines give nothing.
 
-    Cost: 2 ms/MB for clean blocks of long texts, 3 to 4 for texts of 1 kB, 4 to 10
+    Cost: 1 ms/MB for clean blocks of long texts, 2 to 3 for texts of 1 kB, 4 to 10
         for other blocks.
     """
     if first_line == 1:

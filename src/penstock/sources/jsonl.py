@@ -66,7 +66,7 @@ class JsonLines:
         return list_items(self.path, endings=_ENDINGS)
 
     def tasks(self, items: Sequence[str]) -> Iterator[LinesTask]:
-        """Blocks of about 4 MB, read and decompressed here, parsed by the readers."""
+        """Blocks of about 1 MB, read and decompressed here, parsed by the readers."""
         place = locate(self.path).place
         for item, (_, version) in zip(items, place.stat_items(items), strict=True):
             yield from _file_tasks(place, item, version)
