@@ -17,7 +17,7 @@ ROOT = Path(penstock.__file__).parent
 
 # Each layer may import from those before it and from itself.
 LAYERS = [
-    {"errors", "records", "cores", "fingerprint", "protocols"},
+    {"arrays", "errors", "records", "cores", "fingerprint", "protocols"},
     {"kernels", "models"},
     {"vectors", "words"},
     {"sources", "steps", "decisions", "engine", "index"},

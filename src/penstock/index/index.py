@@ -158,6 +158,8 @@ class Index:
         self.manifest = manifest
         self.segments = tuple(segments)
         live = [segment.live for segment in self.segments]
+        self._vectors = [segment.vectors for segment in self.segments]
+        self._passages = [segment.passages for segment in self.segments]
         self._words = WordsSearcher(
             [segment.words for segment in self.segments], live, manifest.settings.words_settings()
         )
@@ -250,12 +252,14 @@ class Index:
         query = self._checked(query)
         listed: set[int] = set()
         for depth in self._depths(query, k):
-            hits, exhausted = self._tier(query, depth)
-            new = [hit for hit in hits if hit.position not in listed] if listed else hits
-            yield from new
+            found, exhausted = self._tier(query, depth)
+            new: list[int] = []
+            for hit in self._hits(*found, listed):
+                new.append(hit.position)
+                yield hit
             if exhausted:
                 return
-            listed.update(hit.position for hit in new)
+            listed.update(new)
 
     def explain(self, query: Query, k: int) -> Plan:
         """How the first k hits of a query are found."""
@@ -327,7 +331,7 @@ class Index:
         found: list[dict[str, Any]] = [{}] * len(positions)
         for i in np.unique(owners).tolist():
             here = np.flatnonzero(owners == i)
-            rows = self.segments[i].passages.get(places[here].tolist())
+            rows = self._passages[i].get(places[here].tolist())
             for at, row in zip(here.tolist(), rows, strict=True):
                 found[at] = row
         return found
@@ -343,7 +347,7 @@ class Index:
     def vector(self, position: int) -> F32 | None:
         """A row's vector, (dim,) float32; None without one."""
         owners, places = self._split(np.array([position], np.int64))
-        vectors = self.segments[int(owners[0])].vectors
+        vectors = self._vectors[int(owners[0])]
         found = None if vectors is None else vectors.read(places)[0].astype(np.float32)
         return None if found is None or np.isnan(found).any() else found
 
@@ -354,15 +358,17 @@ class Index:
             yield depth
             depth *= _DEEPER
 
-    def _tier(self, query: Query, depth: int) -> tuple[list[Hit], bool]:
-        """The best rows of this depth, and whether there are no others."""
-        allowed = sum(self._allowed(query).counts)
+    def _tier(
+        self, query: Query, depth: int
+    ) -> tuple[tuple[F64, I64, F64 | None, F64 | None], bool]:
+        """The best rows of this depth with their scores, and whether there are no others."""
         if query.mode == "words":
-            words_scores, positions = self._best_words(query, depth)
-            return self._hits(words_scores, positions, None, words_scores), len(positions) < depth
+            scores, positions = self._best_words(query, depth)
+            return (scores, positions, None, scores), len(positions) < depth
+        allowed = sum(self._allowed(query).counts)
         if query.mode == "vector":
             scores, positions, _ = self._best_vectors(query, depth)
-            return self._hits(scores, positions, scores, None), depth >= allowed
+            return (scores, positions, scores, None), depth >= allowed
         sides = self.sides(query, depth)
         if query.fusion == "rrf":  # a side ranks only what it found itself
             vector = np.where(sides.in_vector, sides.vector, np.nan)
@@ -370,7 +376,7 @@ class Index:
             scores = fuse.rrf(vector, words, sides.row_ids)
         else:
             scores = fuse.weighted(sides.vector, sides.words, self._alpha(query, sides))
-        return self._hits(scores, sides.positions, sides.vector, sides.words), depth >= allowed
+        return (scores, sides.positions, sides.vector, sides.words), depth >= allowed
 
     def _alpha(self, query: Query, sides: Sides) -> float:
         if query.alpha is not None:
@@ -389,9 +395,9 @@ class Index:
         scores, found = [np.empty(0, np.float32)], [np.empty(0, np.int64)]
         plans = []
         allowed = self._allowed(query)
-        for i, segment in enumerate(self.segments):
-            assert segment.vectors is not None
-            best = segment.vectors.search(
+        for i, vectors in enumerate(self._vectors):
+            assert vectors is not None
+            best = vectors.search(
                 np.asarray(query.vector),
                 k,
                 allowed.masks[i],
@@ -412,10 +418,10 @@ class Index:
     def _vector_scores(self, query: Query, positions: I64) -> F64:
         scores = np.full(len(positions), np.nan)
         owners, places = self._split(positions)
-        for i, segment in enumerate(self.segments):
+        for i, vectors in enumerate(self._vectors):
             here = owners == i
-            if here.any() and segment.vectors is not None:
-                scores[here] = segment.vectors.scores(np.asarray(query.vector), places[here])
+            if vectors is not None and here.any():
+                scores[here] = vectors.scores(np.asarray(query.vector), places[here])
         return scores
 
     def _words_scores(self, query: Query, positions: I64) -> F64:
@@ -447,28 +453,27 @@ class Index:
         return ids
 
     def _hits(
-        self, scores: F64, positions: I64, vector: F64 | None, words: F64 | None
-    ) -> list[Hit]:
+        self,
+        scores: F64,
+        positions: I64,
+        vector: F64 | None,
+        words: F64 | None,
+        listed: set[int],
+    ) -> Iterator[Hit]:
+        """Hits in order of their scores, but for those `listed`, made as they are asked for."""
         ids = self._ids(positions)
         order = fuse.best(scores, ids)
-        nothing = [None] * len(order)
-        columns = (
-            ids[order].tolist(),
-            positions[order].tolist(),
-            scores[order].tolist(),
-            nothing if vector is None else vector[order].tolist(),
-            nothing if words is None else words[order].tolist(),
-        )
-        return [
-            Hit(
-                row_id=row_id,
-                position=position,
-                score=score,
-                vector_score=None if by_vector != by_vector else by_vector,  # NaN
-                words_score=by_words,
-            )
-            for row_id, position, score, by_vector, by_words in zip(*columns, strict=True)
-        ]
+        for i in order.tolist():
+            position = int(positions[i])
+            if position not in listed:
+                by_vector = None if vector is None else float(vector[i])
+                yield Hit(
+                    row_id=int(ids[i]),
+                    position=position,
+                    score=float(scores[i]),
+                    vector_score=None if by_vector != by_vector else by_vector,  # NaN
+                    words_score=None if words is None else float(words[i]),
+                )
 
     def _checked(self, query: Query) -> Query:
         _check(query)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from penstock.arrays import map_array
 from penstock.errors import StoreError
 
 I64 = npt.NDArray[np.int64]
@@ -115,7 +116,7 @@ class Passages:
         """
         path = folder / "blocks.npy"
         try:
-            table = np.load(path)
+            table = map_array(path)
             path = folder / "blocks.lz4"
             empty = path.stat().st_size == 0  # nothing to map
             data = pa.py_buffer(b"") if empty else pa.memory_map(str(path)).read_buffer()

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from penstock.arrays import map_array
 from penstock.index.passages import Passages, PassagesWriter, damaged
 from penstock.index.settings import IndexSettings
 from penstock.vectors import Vectors, VectorWriter, build_search
@@ -30,49 +31,55 @@ I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 
+_Part = TypeVar("_Part", Words, Vectors, Passages)
+
 _COPY_ROWS = 16_384
 
 
 @dataclass(frozen=True)
 class Segment:
-    """An open segment; any number of threads may search it.
+    """A segment, whose parts open when first used; any number of threads may search it.
 
     Attributes:
+        folder: Where its files lie.
         rows: Row ids, (num_rows,) uint64, ascending.
-        words: Their words.
-        vectors: Their vectors; None in a store for words only.
-        passages: What a hit shows of them.
         deleted: Which are gone, (num_rows,) bool, or None for none.
     """
 
+    folder: Path
     rows: U64
-    words: Words
-    vectors: Vectors | None
-    passages: Passages
     deleted: Mask | None = None
 
     @classmethod
     def open(cls, folder: Path, deleted: Path | None = None) -> Self:
-        """Map a segment's files.
+        """Map the row ids.
 
         Raises:
             StoreError: A file is missing or is not what was written; it names the file.
         """
         rows = _load(folder / "rows.npy")
-        has_vectors = (folder / "vectors").is_dir()
-        segment = cls(
-            rows=rows,
-            words=Words.open(folder / "words"),
-            vectors=Vectors.open(folder / "vectors") if has_vectors else None,
-            passages=Passages.open(folder / "passages"),
-            deleted=None if deleted is None else _read_deleted(deleted, len(rows)),
-        )
-        parts = [segment.words.num_rows, segment.passages.num_rows]
-        if segment.vectors is not None:
-            parts.append(segment.vectors.num_rows)
-        if any(num_rows != len(rows) for num_rows in parts):
-            raise damaged(folder, "its files differ in length")
-        return segment
+        return cls(folder, rows, None if deleted is None else _read_deleted(deleted, len(rows)))
+
+    @cached_property
+    def words(self) -> Words:
+        """The rows' words."""
+        return self._checked(Words.open(self.folder / "words"))
+
+    @cached_property
+    def vectors(self) -> Vectors | None:
+        """The rows' vectors; None in a store for words only."""
+        folder = self.folder / "vectors"
+        return self._checked(Vectors.open(folder)) if folder.is_dir() else None
+
+    @cached_property
+    def passages(self) -> Passages:
+        """What a hit shows of the rows."""
+        return self._checked(Passages.open(self.folder / "passages"))
+
+    def _checked(self, part: _Part) -> _Part:
+        if part.num_rows != len(self.rows):
+            raise damaged(self.folder, "its files differ in length")
+        return part
 
     @property
     def dim(self) -> int:
@@ -112,7 +119,7 @@ class Segment:
         if self.deleted is not None:
             deleted |= self.deleted
         deleted[places] = True
-        return Segment(self.rows, self.words, self.vectors, self.passages, deleted)
+        return Segment(self.folder, self.rows, deleted)
 
 
 class SegmentWriter:
@@ -251,7 +258,6 @@ def row_ids(batch: pa.RecordBatch) -> U64:
 
 def _load(path: Path) -> Any:
     try:
-        array = np.load(path, mmap_mode="r")
+        return map_array(path)
     except (OSError, ValueError) as err:
         raise damaged(path, str(err)) from err
-    return array.view(np.ndarray)

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 import numpy.typing as npt
 
+from penstock import arrays
 from penstock.errors import ConfigError, FormatError, StoreError
 from penstock.vectors.plan import F16, F32
 
@@ -156,28 +157,13 @@ def map_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> Any:
         StoreError: It is missing, short or holds something else.
     """
     try:
-        with open(path, "rb") as file:
-            np.lib.format.read_magic(file)
-            found, fortran, kind = np.lib.format.read_array_header_1_0(file)
-            size, expected = os.path.getsize(path), file.tell() + kind.itemsize * _product(found)
-        fits = len(found) == len(shape) and all(
-            want in (-1, have) for want, have in zip(shape, found, strict=True)
+        array = arrays.map_array(path)
+        fits = array.ndim == len(shape) and all(
+            want in (-1, have) for want, have in zip(shape, array.shape, strict=True)
         )
-        if kind != np.dtype(dtype) or fortran or not fits:
-            raise ValueError(f"it holds {kind} {found}, expected {np.dtype(dtype)} {shape}")
-        if size != expected:
-            raise ValueError(f"it has {size} bytes, expected {expected}")
-        if 0 in found:  # nothing to map
-            array = np.empty(found, kind)
-            array.flags.writeable = False
-            return array
-        return np.load(path, mmap_mode="r").view(np.ndarray)
+        if array.dtype != np.dtype(dtype) or not fits:
+            expected = f"expected {np.dtype(dtype)} {shape}"
+            raise ValueError(f"it holds {array.dtype} {array.shape}, {expected}")
+        return array
     except (OSError, ValueError) as err:
         raise damaged(path, err) from err
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    total = 1
-    for length in shape:
-        total *= length
-    return total

@@ -1,11 +1,12 @@
 """The files of a segment's words: plain `.npy` arrays, written as streams and mapped to read.
 
-    terms.npy     (num_bytes,) uint8: the bytes of all terms, sorted, end to end
-    offsets.npy   (2, num_terms + 1) uint32, or uint64 beyond 4 GiB: where each term starts in
-                  `terms`, and the byte where its record starts in `postings`
-    postings.npy  (num_words,) uint32: records, see `penstock.kernels.postings`, and padding
-    lengths.npy   (3, num_rows) int32: per row its length, its words in the title and in the heading
-    words.json    sizes, checksums, and what the analysis was
+terms.npy     (num_bytes,) uint8: the bytes of all terms, sorted, end to end
+offsets.npy   (2, num_terms + 1) uint32, or uint64 beyond 4 GiB: where each term starts in
+              `terms`, and the byte where its record starts in `postings`
+postings.npy  (num_words,) uint32: records, see `penstock.kernels.postings`, and padding
+    lengths.npy   (3, num_rows) uint16, or int32 if need be: per row its length, and its words in
+                  the title and in the heading
+words.json    sizes, checksums, and what the analysis was
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from penstock.arrays import map_array
 from penstock.errors import FormatError, StoreError
 
-I32 = npt.NDArray[np.int32]
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
 
@@ -35,7 +36,7 @@ FILES = ("lengths.npy", "offsets.npy", "postings.npy", "terms.npy", "words.json"
 _REBUILD = "rebuild the index: penstock index rebuild"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Words:
     """The words of one segment, mapped into memory and immutable.
 
@@ -46,7 +47,7 @@ class Words:
         num_rows: Rows, those of no word too.
         num_terms: Distinct terms.
         num_bytes: Of all its files.
-        terms: See the head of this file, as for the next four.
+        terms: See the head of `penstock.words.files`, as for the next four.
         term_offsets: Row 0 of `offsets`.
         record_offsets: Row 1 of `offsets`.
         postings: Records.
@@ -63,7 +64,7 @@ class Words:
     term_offsets: U32
     record_offsets: U32
     postings: U32
-    lengths: I32
+    lengths: npt.NDArray[Any]
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -122,7 +123,7 @@ class Words:
         for name in FILES[:-1]:
             expected = about["files"][name]
             array = _map(self.folder / name, expected["bytes"])
-            if zlib.crc32(memoryview(array).cast("B") if array.size else b"") != expected["crc32"]:
+            if zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data) != expected["crc32"]:
                 raise damaged(self.folder / name)
 
 
@@ -147,22 +148,18 @@ def _map(path: Path, num_bytes: int) -> npt.NDArray[Any]:
     try:
         found = path.stat().st_size
         if found != num_bytes:
-            raise StoreError(
-                str(path), f"expected {num_bytes} bytes, found {found}; {_REBUILD}"
-            )
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+            raise StoreError(str(path), f"expected {num_bytes} bytes, found {found}; {_REBUILD}")
+        return map_array(path)
     except OSError as err:
         raise _unreadable(path, err) from err
     except ValueError as err:
-        if "mmap" not in str(err) and "empty" not in str(err):
-            raise StoreError(str(path), f"it is damaged ({err}); {_REBUILD}") from err
-        array = np.load(path, allow_pickle=False)  # nothing cannot be mapped
-        array.flags.writeable = False
-    return array.view(np.ndarray)  # as kernels know it
+        raise StoreError(str(path), f"it is damaged ({err}); {_REBUILD}") from err
 
 
 def _unreadable(path: Path, err: OSError) -> StoreError:
-    what = "the file is missing" if isinstance(err, FileNotFoundError) else f"cannot be read ({err})"
+    what = (
+        "the file is missing" if isinstance(err, FileNotFoundError) else f"cannot be read ({err})"
+    )
     return StoreError(str(path), f"{what}; {_REBUILD}")
 
 
@@ -183,7 +180,7 @@ class ArrayFile:
     def write(self, data: npt.NDArray[Any]) -> None:
         """Append the bytes of an array."""
         if data.size:
-            piece = memoryview(np.ascontiguousarray(data).view(np.uint8).reshape(-1))
+            piece = np.ascontiguousarray(data).view(np.uint8).reshape(-1).data
             self._file.write(piece)
             self.crc32 = zlib.crc32(piece, self.crc32)
             self._size += len(piece)
