@@ -16,28 +16,45 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from penstock.build.report import RunReport
-    from penstock.decisions import ExactDedup
+    from penstock.decisions import (
+        C4Quality,
+        CodeQuality,
+        ExactDedup,
+        FineWebQuality,
+        GopherQuality,
+        GopherRepetition,
+        Language,
+        MinHashDedup,
+    )
     from penstock.errors import PenstockError, RowError
     from penstock.flow import Flow
     from penstock.index import IndexSettings
     from penstock.models.cross_encoder import CrossEncoder
     from penstock.sources import files, jsonl, parquet
-    from penstock.steps import Chunk, Embed, Keep, Map, Normalize
+    from penstock.steps import C4Lines, Chunk, Embed, Keep, Map, Normalize
     from penstock.store import Hit, Hits, Store
 
 # Where each public name lives. They load when first used, so that a command
 # which needs none of them answers at once.
 _HOMES = {
+    "C4Lines": "penstock.steps",
+    "C4Quality": "penstock.decisions",
     "Chunk": "penstock.steps",
+    "CodeQuality": "penstock.decisions",
     "CrossEncoder": "penstock.models.cross_encoder",
     "Embed": "penstock.steps",
     "ExactDedup": "penstock.decisions",
+    "FineWebQuality": "penstock.decisions",
     "Flow": "penstock.flow",
+    "GopherQuality": "penstock.decisions",
+    "GopherRepetition": "penstock.decisions",
     "Hit": "penstock.store",
     "Hits": "penstock.store",
     "IndexSettings": "penstock.index",
     "Keep": "penstock.steps",
+    "Language": "penstock.decisions",
     "Map": "penstock.steps",
+    "MinHashDedup": "penstock.decisions",
     "Normalize": "penstock.steps",
     "PenstockError": "penstock.errors",
     "RowError": "penstock.errors",
@@ -49,16 +66,24 @@ _HOMES = {
 }
 
 __all__ = [
+    "C4Lines",
+    "C4Quality",
     "Chunk",
+    "CodeQuality",
     "CrossEncoder",
     "Embed",
     "ExactDedup",
+    "FineWebQuality",
     "Flow",
+    "GopherQuality",
+    "GopherRepetition",
     "Hit",
     "Hits",
     "IndexSettings",
     "Keep",
+    "Language",
     "Map",
+    "MinHashDedup",
     "Normalize",
     "PenstockError",
     "RowError",

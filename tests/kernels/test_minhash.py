@@ -10,7 +10,8 @@ from tests.kernels import near_twins as twins
 from penstock.kernels import minhash, text_buffers
 
 # Letters of every class, what joins and what parts words, and folding in every width.
-LETTERS = "aAbB01_-. \t\néÉßẞİǅΣσ漢字かカไทยक्षि한👍\u00ad\u200d\u0301\u3000\x00\U00020001\U000e0100"
+LETTERS = "aAbBkK01_-. \t\néÉßẞİǅΣσ漢字かカไทยक्षि한👍\x00"
+LETTERS += "\u00ad\u200d\u0301\u212a\u3000\U00020001\U000e0100"
 TEXTS = st.lists(
     st.text(st.sampled_from(LETTERS) | st.characters(codec="utf-8"), max_size=40), max_size=4
 )
@@ -76,6 +77,14 @@ def test_texts_longer_than_a_block_are_seamless(by_words: bool, more: int) -> No
 )
 def test_words_are_what_the_rule_says(text: str, expected: list[str]) -> None:
     assert twins.words(text) == expected
+
+
+def test_long_words_differ_by_every_letter() -> None:
+    word = "abcdefghijklmnopqrstuvwxyzäöü"
+    words = [word, *(word[:i] + "1" + word[i + 1 :] for i in range(len(word))), word + "a", "ab慢"]
+
+    assert len(set(sign(words, True, 1))) == len(words)
+    assert len(set(sign(["ab", "慢", "\u212ab", "kb"], True, 1))) == 3
 
 
 def test_case_and_punctuation_make_no_difference_to_words() -> None:

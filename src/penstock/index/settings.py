@@ -19,8 +19,9 @@ class IndexSettings:
     """``flat`` scores every vector and is exact; ``ivf`` reads only the lists of vectors near the
     query; ``hnsw`` walks a graph, is slow to build and suits stores that seldom change. ``auto``
     takes ``flat`` for small segments and ``ivf`` for large ones."""
-    codes: Literal["sq8", "rabitq"] = "sq8"
-    """What ``ivf`` looks at first: ``sq8``, a byte per dimension, or ``rabitq``, a bit."""
+    codes: Literal["auto", "sq8", "rabitq"] = "auto"
+    """What ``ivf`` looks at first: ``sq8``, a byte per dimension, or ``rabitq``, a bit; ``auto``
+    takes bits but for narrow vectors. The best are scored again from the vectors themselves."""
 
     def __post_init__(self) -> None:
         self.words_settings()

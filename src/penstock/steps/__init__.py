@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from penstock.steps.c4_lines import C4Lines
 from penstock.steps.chunk import Chunk
 from penstock.steps.custom import Keep, Map
 from penstock.steps.embed import Embed
 from penstock.steps.normalize import Normalize
 
-__all__ = ["Chunk", "Embed", "Keep", "Map", "Normalize"]
+__all__ = ["C4Lines", "Chunk", "Embed", "Keep", "Map", "Normalize"]
