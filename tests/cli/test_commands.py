@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from penstock.cli.build import load_flow
+
 _WORDS_FLOW = """
 import penstock as ps
 
@@ -55,7 +57,19 @@ def docs(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "command",
-    ["build", "init", "search", "status", "sample", "failures", "runs", "eval", "tune", "index"],
+    [
+        "build",
+        "init",
+        "search",
+        "status",
+        "sample",
+        "dedup-report",
+        "failures",
+        "runs",
+        "eval",
+        "tune",
+        "index",
+    ],
     ids=str,
 )
 def test_every_command_has_help(command: str) -> None:
@@ -273,3 +287,35 @@ def test_sample_shows_what_a_rule_dropped_and_what_was_kept(
     assert [row["duplicate_of"] for row in as_json.json] == ["again.md"]
     assert (unknown.status, "there are exact_duplicate" in unknown.err) == (2, True)
     assert "exact_duplicate" in status.out
+
+
+@pytest.mark.parametrize("preset", ["search", "fineweb", "code"])
+def test_every_preset_is_a_flow(preset: str, tmp_path: Path) -> None:
+    done = penstock("init", tmp_path / "flow.py", "--preset", preset)
+
+    assert done.status == 0, done.err
+    assert load_flow(tmp_path / "flow.py", "docs").plan().chain
+
+
+def test_the_dedup_report_tells_what_thresholds_would_do(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    words = [f"word{i}" for i in range(60)]
+    for i in range(4):
+        (tmp_path / f"docs/{i}.txt").write_text(" ".join(["start", *words, "end"][: 62 - i]))
+    (tmp_path / "docs/exact.txt").write_text((tmp_path / "docs/0.txt").read_text())
+    flow = (
+        "ps.Flow(source=ps.files(source), steps=[ps.ExactDedup(), ps.MinHashDedup(threshold=0.7)])"
+    )
+    (tmp_path / "flow.py").write_text(
+        f"import penstock as ps\n\ndef flow(source):\n    return {flow}\n"
+    )
+    penstock("build", tmp_path / "docs", tmp_path / "store", "--flow", tmp_path / "flow.py")
+
+    shown = penstock("dedup-report", tmp_path / "store", "--svg", tmp_path / "curve.svg")
+    facts = penstock("dedup-report", tmp_path / "store", "--json").json
+    other = penstock("dedup-report", tmp_path / "nothing")
+
+    assert "4 documents, 3 (75.0%) dropped by similarity >= 0.7" in shown.out, shown.err
+    assert (facts["documents"], facts["dropped"]) == (4, 3)
+    assert (tmp_path / "curve.svg").read_text().startswith("<svg")
+    assert other.status == 2

@@ -83,7 +83,12 @@ class Plan:
         return {
             "source": repr(self.source),
             "steps": [
-                {"name": step_name(step), "settings": repr(step), "fingerprint": fingerprint(step)}
+                {
+                    "name": step_name(step),
+                    "settings": repr(step),
+                    "fingerprint": fingerprint(step),
+                    "rule": getattr(step, "rule", None),
+                }
                 for step in steps
             ],
             "reader": self.reader,

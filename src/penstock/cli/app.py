@@ -109,19 +109,32 @@ def build(
     run_build(source, store, flow, verify=verify, strict=strict, quiet=quiet, as_json=json)
 
 
+class Preset(StrEnum):
+    """What a flow is for."""
+
+    search = "search"
+    fineweb = "fineweb"
+    code = "code"
+
+
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write.")] = Path("flow.py"),
+    preset: Annotated[
+        Preset,
+        typer.Option(help="A corpus to search, text for pretraining, or code for pretraining."),
+    ] = Preset.search,
 ) -> None:
-    """Write the default flow as a commented flow.py to edit.
+    """Write a commented flow.py to edit; `search` is what a build without --flow does.
 
     \b
-    Example:
+    Examples:
       penstock init && penstock build docs corpus --flow flow.py
+      penstock init --preset fineweb
     """  # noqa: D301 - \b keeps lines as they are
     from penstock.cli.build import write_flow
 
-    write_flow(path)
+    write_flow(path, preset.value)
 
 
 @app.command()
@@ -204,16 +217,38 @@ def sample(
     run: Run = None,
     json: Json = False,
 ) -> None:
-    r"""Show some of the documents that a rule dropped, with what was kept instead.
+    """Show some of the documents that a rule dropped, with what was kept instead.
 
     \b
     Examples:
       penstock sample corpus --rule exact_duplicate
       penstock sample corpus -n 20 --json
-    """
+    """  # noqa: D301 - \b keeps lines as they are
     from penstock.cli.read import show_sample
 
     show_sample(store, rule, size, run, as_json=json)
+
+
+@app.command("dedup-report")
+def dedup_report(
+    store: StorePath,
+    examples: Annotated[int, typer.Option(help="Pairs to show side by side.", min=0)] = 5,
+    svg: Annotated[
+        Path | None, typer.Option(help="Write the curve of thresholds as a picture.")
+    ] = None,
+    run: Run = None,
+    json: Json = False,
+) -> None:
+    """Show clusters of near-duplicates, pairs near the threshold, and what others would drop.
+
+    \b
+    Examples:
+      penstock dedup-report corpus
+      penstock dedup-report corpus --examples 10 --svg curve.svg
+    """  # noqa: D301 - \b keeps lines as they are
+    from penstock.cli.dedup import show_dedup_report
+
+    show_dedup_report(store, examples, svg, run, as_json=json)
 
 
 @app.command()
@@ -319,7 +354,7 @@ def index_check(
     ] = True,
     json: Json = False,
 ) -> None:
-    r"""Compare the search of vectors with an exact one, without and with conditions.
+    """Compare the search of vectors with an exact one, without and with conditions.
 
     Exit status 1 where the target is not reached.
 
@@ -327,7 +362,7 @@ def index_check(
     Examples:
       penstock index check corpus
       penstock index check corpus --queries queries.jsonl --target 0.98 --no-repair
-    """
+    """  # noqa: D301 - \b keeps lines as they are
     from penstock.cli.index import check
 
     check(store, queries, samples, target, repair=repair, as_json=json)
@@ -335,12 +370,12 @@ def index_check(
 
 @index.command("rebuild")
 def index_rebuild(store: StorePath) -> None:
-    r"""Build the index afresh from the chunks, and publish it as a new run.
+    """Build the index afresh from the chunks, and publish it as a new run.
 
     \b
     Example:
       penstock index rebuild corpus
-    """
+    """  # noqa: D301 - \b keeps lines as they are
     from penstock.cli.index import rebuild
 
     rebuild(store)

@@ -10,48 +10,13 @@ from pathlib import Path
 import typer
 
 from penstock.build.report import RunReport
+from penstock.cli.presets import PRESETS
 from penstock.errors import ConfigError
 from penstock.flow import Flow
 from penstock.protocols import Source
 from penstock.sources import files, jsonl, parquet
 
 _FLOW_MODULE = "penstock_user_flow"
-
-FLOW_TEMPLATE = '''"""What becomes of a source: edit this, then run
-
-    penstock build SOURCE STORE --flow flow.py
-
-Change a step and build again: only what depends on it is computed anew.
-"""
-
-import penstock as ps
-
-
-def flow(source: str) -> ps.Flow:
-    """Called with the SOURCE of the command line."""
-    return ps.Flow(
-        # Or ps.jsonl(source, id="_id", text="text"), or ps.parquet(source, id="id", text="text").
-        source=ps.files(
-            source,
-            # include=["*.md", "*.py"],
-            # exclude=["tests/**"],
-            gitignore=True,
-        ),
-        steps=[
-            # Unicode NFC, line ends, control characters, trailing blanks.
-            ps.Normalize(),
-            # Your own function, one document at a time; see also ps.Keep.
-            # ps.Map(lambda doc: {"text": doc["text"].replace("colour", "color")}),
-            # ps.Keep(lambda doc: len(doc["text"]) >= 20, rule="too_short"),
-            # Of documents with the same text, keep the one with the smallest doc_id.
-            ps.ExactDedup(),
-            # Pieces for search, at headings, paragraphs, functions.
-            ps.Chunk(max_tokens=240, overlap_tokens=24),
-            # A sentence-transformers folder, an installed package's, or a Hub id.
-            ps.Embed(model="all-MiniLM-L6-v2", precision="fp32"),
-        ],
-    )
-'''
 
 
 def run_build(
@@ -114,11 +79,11 @@ def load_flow(path: Path, source: str) -> Flow:
     return found
 
 
-def write_flow(path: Path) -> None:
-    """Write the template; an existing file stays."""
+def write_flow(path: Path, preset: str) -> None:
+    """Write a preset; an existing file stays."""
     if path.exists():
         raise ConfigError("FILE", str(path), "exists already; name another file")
-    path.write_text(FLOW_TEMPLATE, encoding="utf-8")
+    path.write_text(PRESETS[preset], encoding="utf-8")
     typer.echo(f"Wrote {path}. Edit it, then: penstock build SOURCE STORE --flow {path}")
 
 

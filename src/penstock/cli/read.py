@@ -81,7 +81,9 @@ def _rules(store: Store) -> list[tuple[str, int]]:
     return sorted(counts, key=lambda each: (-each[1], each[0]))
 
 
-def show_sample(store: Path, rule: str | None, size: int, run: str | None, *, as_json: bool) -> None:
+def show_sample(
+    store: Path, rule: str | None, size: int, run: str | None, *, as_json: bool
+) -> None:
     """Print some dropped documents of a rule, the same ones each time."""
     opened = Store.open(store, run)
     verdicts = opened.verdicts(where="verdict = 'dropped'").to_pylist()
