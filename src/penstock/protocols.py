@@ -61,7 +61,9 @@ class Decision(Protocol):
     """A step that looks at the whole corpus and says which documents stay.
 
     Its costly part is a pure function of one document and is remembered; its
-    global part is cheap and computed afresh in every run.
+    global part is cheap and computed afresh in every run. So settings that only
+    `decide` uses are declared with `metadata={"fingerprint": False}`: changing one
+    computes nothing but the verdicts. Rules are named `rule`, or `rule.reason`.
 
     `columns` in: those of a `DocumentStep`, and `text_hash`.
     """
@@ -82,6 +84,9 @@ class Decision(Protocol):
 
     def decide(self, doc_id: pa.ChunkedArray, signature: pa.ChunkedArray) -> pa.Table:
         """Which of these documents go.
+
+        A decision whose attribute `needs_texts` is true is also given `texts`, a function
+        from an array of `doc_id` to the array of their texts: for the few that it must see.
 
         Args:
             doc_id: Documents that earlier steps kept, sorted.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -275,3 +276,71 @@ def test_an_index_with_many_deleted_rows_is_built_anew(
     fresh = ps.Store.open(tmp_path / "fresh").search("edition note guide", 9)
     assert [hit.doc_id for hit in found] == [hit.doc_id for hit in fresh]
     assert "words-000001" not in str(ps.Store.open(tmp_path / "store").manifest.index)
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch, step: type) -> list[int]:
+    """Sizes of the batches that a decision computes signatures of, from now on."""
+    sizes: list[int] = []
+    signature = step.signature  # type: ignore[attr-defined]
+
+    def counted(self: Any, documents: Any) -> Any:
+        sizes.append(documents.num_rows)
+        return signature(self, documents)
+
+    monkeypatch.setattr(step, "signature", counted)
+    return sizes
+
+
+def test_a_new_filter_computes_its_own_column_only(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = ps.files(tree)
+    first = [ps.Normalize(), ps.MinHashDedup(), ps.Chunk()]
+    ps.Flow(source=source, steps=first).run(tmp_path / "store")
+    near, gopher = _counted(monkeypatch, ps.MinHashDedup), _counted(monkeypatch, ps.GopherQuality)
+    shaped = _counted(monkeypatch, ps.FineWebQuality)
+
+    more = [ps.Normalize(), ps.GopherQuality(min_words=2), *first[1:]]
+    report = ps.Flow(source=source, steps=more).run(tmp_path / "store")
+
+    assert (sum(near), sum(gopher)) == (0, report.documents)
+    # A threshold computes nothing at all.
+    more[1] = ps.GopherQuality(min_words=4)
+    report = ps.Flow(source=source, steps=more).run(tmp_path / "store")
+    assert (sum(near), sum(gopher), report.counts.documents_recomputed) == (0, report.documents, 0)
+    # Another normaliser: only the texts that it really changes are looked at again.
+    rough = [ps.Normalize(trailing_blanks=False), *more[1:]]
+    ps.Flow(source=source, steps=rough).run(tmp_path / "store")
+    assert sum(near) == 1  # guide/start.md has trailing blanks
+    assert shaped == []
+
+
+def test_moving_a_threshold_there_and_back_restores_the_verdicts(
+    tree: Path, tmp_path: Path, contents: Callable[[Path], Any]
+) -> None:
+    source, store = ps.files(tree), tmp_path / "store"
+
+    def run(min_words: int) -> Any:
+        steps = [ps.Normalize(), ps.GopherQuality(min_words=min_words), ps.Chunk()]
+        ps.Flow(source=source, steps=steps).run(store)
+        return contents(store)
+
+    loose, strict, again = run(1), run(8), run(1)
+
+    assert loose == again != strict
+    rules = {row["rule"] for row in strict["verdicts"]}
+    assert "gopher_quality.too_few_words" in rules
+
+
+def test_a_decision_may_ask_for_texts(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    words = [f"w{i}" for i in range(40)]
+    (tmp_path / "tree/a.txt").write_text(" ".join(words))
+    (tmp_path / "tree/b.txt").write_text(" ".join([*words, "end"]))
+    near = ps.MinHashDedup(threshold=0.8, verify="jaccard")
+
+    ps.Flow(source=ps.files(tmp_path / "tree"), steps=[near]).run(tmp_path / "store")
+
+    (row,) = ps.Store.open(tmp_path / "store").verdicts(where="verdict = 'dropped'").to_pylist()
+    assert (row["doc_id"], row["duplicate_of"]) == ("b.txt", "a.txt")
+    assert row["score"] == pytest.approx(36 / 37)  # runs of 5 words in common, of all

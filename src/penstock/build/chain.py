@@ -39,6 +39,8 @@ class Work:
         unchanged: Row ids whose document was read and found as it was.
         finished: Items whose last row is in this or an earlier batch, and their version.
         recomputed: Row ids that were computed again from the store as the flow changed.
+        settled: Whether text and metadata are final already: only signatures are wanting.
+        known: Signatures' columns of the store that may be of use again, see `Known`.
         bytes_read: Raw bytes read.
     """
 
@@ -48,7 +50,26 @@ class Work:
     unchanged: tuple[int, ...] = ()
     finished: tuple[tuple[str, str], ...] = ()
     recomputed: tuple[int, ...] = ()
+    settled: bool = False
+    known: tuple[Known, ...] = ()
     bytes_read: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A signature's column as an earlier chain computed it.
+
+    Its values lie in the column `known_<column>` of the rows, and the hash of
+    the text that they were computed from in `known_text_hash`.
+
+    Attributes:
+        column: Its name.
+        certain: Whether it holds whatever the text is now: the steps before it
+            are the same. Otherwise it holds for rows of the same text.
+    """
+
+    column: str
+    certain: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +117,8 @@ def chain_stages(plan: Plan) -> list[Stage]:
 
 def decode_work(work: Work) -> Work:
     """Add the column `text`; what is not text leaves."""
+    if work.settled:
+        return work
     text, keep, failures = decode(work.rows)
     rows = work.rows if failures == () else work.rows.filter(keep)
     rows = rows.append_column("source_metadata", rows["metadata"]).append_column("text", text)
@@ -135,6 +158,8 @@ def _run_all(functions: list[Callable[[Any], Any]], work: Any) -> Any:
 
 
 def _apply(step: DocumentStep, work: Work) -> Work:
+    if work.settled:
+        return work
     done, work = _isolated(step, step.apply, work)
     if done is None:
         return work
@@ -152,9 +177,35 @@ def _sign(step: Any, column: str, work: Work) -> Work:
         return pa.RecordBatch.from_arrays([step.signature(batch)], names=[column])
 
     work = replace(work, rows=_with_text_hash(work.rows))
+    holds = _still_holds(column, work)
+    if holds is None:
+        return _signed(step, sign, column, work)
+    # The rows are split, those without a signature get one, and all go on in their order.
+    known = work.rows.filter(holds)
+    kept = known[f"known_{column}"].cast(step.signature_type)
+    known = known.append_column(column, kept)
+    rest = replace(work, rows=work.rows.filter(pc.invert(holds)))
+    rest = _signed(step, sign, column, rest)
+    rows = pa.Table.from_batches([known, rest.rows]).combine_chunks()
+    return replace(rest, rows=rows.sort_by("doc_id").to_batches()[0] if len(rows) else rest.rows)
+
+
+def _signed(
+    step: object, sign: Callable[[pa.RecordBatch], pa.RecordBatch], column: str, work: Work
+) -> Work:
     done, work = _isolated(step, sign, work, [*_STEP_COLUMNS, "text_hash"])
-    signature = pa.array([], step.signature_type) if done is None else done[column]
+    signature = pa.array([], step.signature_type) if done is None else done[column]  # type: ignore[attr-defined]
     return replace(work, rows=work.rows.append_column(column, signature))
+
+
+def _still_holds(column: str, work: Work) -> pa.Array | None:
+    """For which rows the store's signature is that of their text now; None for no row."""
+    for known in work.known:
+        if known.column == column:
+            if known.certain:
+                return pa.array(np.ones(work.rows.num_rows, np.bool_))
+            return pc.equal(work.rows["text_hash"], work.rows["known_text_hash"])
+    return None
 
 
 def _with_text_hash(rows: pa.RecordBatch) -> pa.RecordBatch:

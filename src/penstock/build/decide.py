@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,10 +20,12 @@ def decide(plan: Plan, documents: Table) -> pa.Table:
     Cost: reads `doc_id` and the signatures of every document, nothing else.
     """
     names = list(plan.decisions)
-    left = documents.scan(["doc_id", *names]).drop_columns(["_rowid"]).sort_by("doc_id")
+    left = documents.scan(["doc_id", *names]).sort_by("doc_id")
+    texts = partial(_texts, documents, left.select(["doc_id", "_rowid"]))
     dropped: list[pa.Table] = []
     for name, decision in plan.decisions.items():
-        gone = decision.decide(left["doc_id"], left[name])
+        more = {"texts": texts} if getattr(decision, "needs_texts", False) else {}
+        gone = decision.decide(left["doc_id"], left[name], **more)
         dropped.append(gone.cast(VERDICTS))
         stays = pc.is_in(left["doc_id"], value_set=gone["doc_id"].combine_chunks())
         left = left.filter(pc.invert(stays))
@@ -37,6 +41,13 @@ def decide(plan: Plan, documents: Table) -> pa.Table:
         schema=VERDICTS,
     )
     return pa.concat_tables([kept, *dropped]).sort_by("doc_id")
+
+
+def _texts(documents: Table, rows: pa.Table, doc_ids: pa.Array) -> pa.Array:
+    """The texts of these documents, in their order."""
+    where = pc.index_in(doc_ids, value_set=rows["doc_id"].combine_chunks())
+    found = documents.take(rows["_rowid"].take(where).to_numpy(), ["text"])
+    return found["text"].combine_chunks()
 
 
 def write_verdicts(table: Table, verdicts: pa.Table) -> None:

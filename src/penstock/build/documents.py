@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.build.chain import Computed, Work, chain_stages
+from penstock.build.chain import Computed, Known, Work, chain_stages
 from penstock.build.changes import (
     ITEMS_TABLE,
     Changes,
@@ -33,7 +33,16 @@ from penstock.build.plan import Plan
 from penstock.build.report import Counts
 from penstock.cores import num_cores
 from penstock.engine import Stage
-from penstock.records import BLOBS, FAILURES, Failure, Listing, Read, failure_table, hash_column
+from penstock.records import (
+    BLOBS,
+    DOCUMENTS,
+    FAILURES,
+    Failure,
+    Listing,
+    Read,
+    failure_table,
+    hash_column,
+)
 from penstock.store.tables import Table, take_rows
 
 _FLUSH_BYTES = 32 << 20
@@ -71,6 +80,14 @@ class SeenIds:
         return pa.array(again)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reuse:
+    """What an earlier chain's columns are good for; see `Work`."""
+
+    settled: bool = False
+    known: tuple[Known, ...] = ()
+
+
 @dataclass(slots=True)
 class Documents:
     """The tables of this phase, and what is gathered for them.
@@ -82,7 +99,7 @@ class Documents:
         blobs: Raw bytes that differ from the text.
         failures: Rows that could not be processed.
         counts: Updated as the phase goes.
-        previous_chain: Fingerprint of the chain of the last run.
+        previous: The flow of the last run, as its manifest describes it.
     """
 
     plan: Plan
@@ -91,7 +108,7 @@ class Documents:
     blobs: Table
     failures: Table
     counts: Counts
-    previous_chain: str
+    previous: dict[str, Any]
     _changes: Changes | None = None
     _old: OldRows | None = None
     _failed_before: pa.Table | None = None
@@ -114,7 +131,7 @@ class Documents:
         self._failed_before = self.failures.scan(FAILURES.names).drop_columns(["_rowid"])
         self._failed = list(listing.failures)
         again = self._failed_before
-        if self.previous_chain == self.plan.chain_fingerprint:
+        if self.previous.get("chain") == self.plan.chain_fingerprint:
             again = again.filter(again["transient"])
         retry = again["item"].combine_chunks()
         changes = find_changes(listing, recorded, self.plan.reader, retry=retry, verify=verify)
@@ -129,7 +146,7 @@ class Documents:
             or listing.failures
             or (pc.any(listed_before).as_py() or False)
             or self.documents.version is None
-            or self.previous_chain != self.plan.chain_fingerprint
+            or self.previous.get("chain") != self.plan.chain_fingerprint
         )
 
     def open(self) -> None:
@@ -279,12 +296,16 @@ class Documents:
         assert self._changes is not None
         if not self.documents.num_rows():
             return
+        reuse = self._reuse()
         state = self.documents.scan(["fingerprint", "item"])
         other = pc.not_equal(state["fingerprint"], self.plan.chain_fingerprint)
         away = pa.concat_arrays([self._changes.stale, self._changes.removed])
         other = pc.and_(other, pc.invert(pc.is_in(state["item"], value_set=away)))
-        ids = state["_rowid"].filter(other).to_numpy()
-        if not len(ids):
+        last = pc.equal(state["fingerprint"], self.previous.get("chain", ""))
+        ids = state["_rowid"].filter(pc.and_(other, last)).to_numpy()
+        # Rows that were on their way to yet another chain: nothing is known of their columns.
+        odd = state["_rowid"].filter(pc.and_not(other, last)).to_numpy()
+        if not len(ids) and not len(odd):
             return
         known = self.blobs.scan(["content_hash"])
         blob_rows = dict(
@@ -292,8 +313,27 @@ class Documents:
         )
         # Readers of their own: the tables change under this thread while it reads.
         documents, blobs = self.documents.reader(), self.blobs.reader()
-        for start in range(0, len(ids), _RECOMPUTE_ROWS):
-            yield _recompute(documents, blobs, ids[start : start + _RECOMPUTE_ROWS], blob_rows)
+        for rows, known in ((ids, reuse), (odd, Reuse())):
+            for start in range(0, len(rows), _RECOMPUTE_ROWS):
+                part = rows[start : start + _RECOMPUTE_ROWS]
+                yield _recompute(documents, blobs, part, blob_rows, known)
+
+    def _reuse(self) -> Reuse:
+        """What of the last run's columns this flow can use."""
+        before, now = self.previous.get("signatures", {}), self.plan.signature_keys
+        assert self.documents.schema is not None
+        known = []
+        for column, keys in now.items():
+            old = before.get(column)
+            if old is None or column not in self.documents.schema.names:
+                continue
+            certain = old["key"] == keys["key"]
+            if certain or (old["step"] == keys["step"] and old["last"]):
+                known.append(Known(column=column, certain=certain))
+        certain_ones = {each.column for each in known if each.certain}
+        wanting = (keys for column, keys in now.items() if column not in certain_ones)
+        settled = self.previous.get("shaped") == self.plan.shaped_by
+        return Reuse(settled=settled and all(k["last"] for k in wanting), known=tuple(known))
 
     def _failure_rows(self) -> pa.Table:
         """Failures that stand and those of this run, each place once, with its tries."""
@@ -345,9 +385,16 @@ class Documents:
         self.blobs.delete(rows["_rowid"].filter(pc.invert(keep)).to_numpy())
 
 
-def _recompute(documents: Any, blobs: Any, ids: Any, blob_rows: dict[bytes, int]) -> Work:
-    """Rows of the table as if they had been read: raw bytes, and metadata before any step."""
+def _recompute(
+    documents: Any, blobs: Any, ids: Any, blob_rows: dict[bytes, int], reuse: Reuse
+) -> Work:
+    """Rows of the table as if they had been read: raw bytes, and metadata before any step.
+
+    With what can be used of their columns.
+    """
     columns = [
+        *(each.column for each in reuse.known),
+        "text_hash",
         "doc_id",
         "item",
         "text",
@@ -377,7 +424,22 @@ def _recompute(documents: Any, blobs: Any, ids: Any, blob_rows: dict[bytes, int]
             "replaces": pa.nulls(size, pa.uint64()),
         }
     )
-    return Work(rows=batch, keys=empty_keys(), recomputed=tuple(ids.tolist()))
+    for each in reuse.known:
+        batch = batch.append_column(f"known_{each.column}", _one(rows[each.column]))
+    batch = batch.append_column("known_text_hash", _one(rows["text_hash"]))
+    if reuse.settled:
+        batch = batch.append_column("source_metadata", batch["metadata"])
+        where = batch.schema.get_field_index("metadata")
+        batch = batch.set_column(where, "metadata", _one(rows["metadata"]))
+        batch = batch.append_column("text", _one(rows["text"]))
+        batch = batch.append_column(DOCUMENTS.field("text_hash"), _one(rows["text_hash"]))
+    return Work(
+        rows=batch,
+        keys=empty_keys(),
+        recomputed=tuple(ids.tolist()),
+        settled=reuse.settled,
+        known=reuse.known,
+    )
 
 
 def run_documents(

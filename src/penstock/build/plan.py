@@ -58,6 +58,34 @@ class Plan:
         return found
 
     @property
+    def signature_keys(self) -> dict[str, dict[str, Any]]:
+        """By the name of a signature's column, what it depends on besides a document's bytes.
+
+        `key` covers the steps before it that shape text and metadata, and the
+        decision; `step` the decision alone; `last` tells that the text it saw
+        is the document's final one.
+        """
+        names = {id(step): name for name, step in self.decisions.items()}
+        shaping = [step for step in self.chain if not isinstance(step, Decision)]
+        before: list[object] = []
+        keys: dict[str, dict[str, Any]] = {}
+        for step in self.chain:
+            if isinstance(step, Decision):
+                keys[names[id(step)]] = {
+                    "key": fingerprint([_REVISION, *before, step]),
+                    "step": fingerprint([_REVISION, step]),
+                    "last": len(before) == len(shaping),
+                }
+            else:
+                before.append(step)
+        return keys
+
+    @property
+    def shaped_by(self) -> str:
+        """Fingerprint of the steps that shape text and metadata."""
+        return fingerprint([_REVISION, *(s for s in self.chain if not isinstance(s, Decision))])
+
+    @property
     def documents_schema(self) -> pa.Schema:
         """Columns of the documents table."""
         signatures = [pa.field(name, d.signature_type) for name, d in self.decisions.items()]
@@ -94,6 +122,8 @@ class Plan:
             "reader": self.reader,
             "chain": self.chain_fingerprint,
             "decisions": self.decided_by,
+            "shaped": self.shaped_by,
+            "signatures": self.signature_keys,
             "cut": self.cut_fingerprint,
             "embed": None
             if embed is None

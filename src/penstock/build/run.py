@@ -83,7 +83,7 @@ class _Run:
             blobs=tables["blobs"],
             failures=tables["failures"],
             counts=self._counts,
-            previous_chain=flow.get("chain", ""),
+            previous=flow,
         )
         with self._phase("list"):
             listing = self._plan.source.list()
