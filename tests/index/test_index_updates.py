@@ -130,11 +130,12 @@ def _check_against_fresh(index: Index, model: dict[int, int]) -> None:
 
 def _check_searches(index: Index, model: dict[int, int]) -> None:
     query = _vector(1000)
-    exact = {row: float(_vector(row, version) @ query) for row, version in model.items()}
+    kept = {row: _vector(row, v).astype(np.float16).astype(np.float64) for row, v in model.items()}
+    exact = {row: float(vector @ query) for row, vector in kept.items()}
     best = sorted(exact, key=lambda row: (-exact[row], row))
     hits = _search(index, None, query, mode="vector", k=100)
     assert _ids(hits) == best
-    assert [hit.score for hit in hits] == pytest.approx([exact[row] for row in best], abs=1e-3)
+    assert [hit.score for hit in hits] == pytest.approx([exact[row] for row in best], abs=1e-6)
 
     apples = {row for row, version in model.items() if "apple" in _text(row, version).split()}
     assert set(_ids(_search(index, "apple", None, mode="words", k=100))) == apples
@@ -147,7 +148,7 @@ def _check_searches(index: Index, model: dict[int, int]) -> None:
     hybrid = _search(index, "apple", query, k=100, allowed=allowed)
     assert set(_ids(hybrid)) == set(allowed) & set(model)
     for hit in hybrid:
-        assert hit.vector_score == pytest.approx(exact[hit.row_id], abs=1e-3)
+        assert hit.vector_score == pytest.approx(exact[hit.row_id], abs=1e-6)
         assert hit.words_score is not None
         assert (hit.words_score > 0) == (hit.row_id in apples)
 

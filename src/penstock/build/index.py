@@ -26,6 +26,7 @@ from penstock.store.manifest import (
     starting_point,
 )
 from penstock.store.tables import open_table, take_rows
+from penstock.words.analysis import analysis_version
 
 _ROWS = 4096
 """Chunks handed to the index at a time."""
@@ -113,7 +114,8 @@ def _usable(
         return nothing
     try:
         manifest = IndexManifest.from_json(previous)
-        if manifest.dim not in (None, dim) or manifest.settings != settings:
+        same_words = manifest.analysis == analysis_version(settings.language)
+        if manifest.dim not in (None, dim) or manifest.settings != settings or not same_words:
             return nothing
         return manifest, Index.open(folder, manifest).row_ids
     except StoreError as err:

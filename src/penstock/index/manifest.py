@@ -44,11 +44,13 @@ class IndexManifest:
         dim: Width of the vectors; 0 for words only; None before the first row.
         segments: Its segments, the oldest first.
         settings: How they were made.
+        analysis: Version of what cut their words; others do not compare.
     """
 
     dim: int | None = None
     segments: tuple[SegmentManifest, ...] = ()
     settings: IndexSettings = field(default_factory=IndexSettings)
+    analysis: str = ""
 
     @property
     def num_rows(self) -> int:
@@ -62,6 +64,7 @@ class IndexManifest:
             "dim": self.dim,
             "segments": [asdict(segment) for segment in self.segments],
             "settings": asdict(self.settings),
+            "analysis": self.analysis,
         }
 
     @classmethod
@@ -79,7 +82,9 @@ class IndexManifest:
             )
         segments = tuple(SegmentManifest(**segment) for segment in value["segments"])
         settings = IndexSettings(**value["settings"])
-        return cls(dim=value["dim"], segments=segments, settings=settings)
+        return cls(
+            dim=value["dim"], segments=segments, settings=settings, analysis=value["analysis"]
+        )
 
     def names(self) -> Iterable[str]:
         """Every folder and file that the index consists of, relative to its folder."""

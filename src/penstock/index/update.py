@@ -29,6 +29,7 @@ from penstock.index.segments import (
     write_deleted,
 )
 from penstock.index.settings import IndexSettings
+from penstock.words.analysis import analysis_version
 
 F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
@@ -110,6 +111,7 @@ def update_index(
         dim=dim if dim is not None else previous.dim,
         segments=tuple(manifests),
         settings=settings,
+        analysis=analysis_version(settings.language),
     )
 
 

@@ -74,7 +74,7 @@ def _put_all(data: U32, at: Int, width: Int, values: I64, n: Int, less: Int) -> 
     if width == 0:
         return at
     j, used = at >> 5, at & 31
-    bits = np.int64(data[j])
+    bits: Int = np.int64(data[j])
     for k in range(n):
         bits |= (values[k] - less) << used
         used += width
@@ -119,7 +119,7 @@ def _pack_block(
     widest, widest_count, widest_step = np.int64(0), np.int64(0), np.int64(0)  # or more bits
     while i < end and n < BLOCK:
         row, begin = rows[i], i
-        previous = np.int64(0)
+        previous: Int = 0
         while i < end and rows[i] == row:
             widest_step |= positions[i] - previous
             previous = np.int64(positions[i])
@@ -216,7 +216,8 @@ def pack(
         entry = at
         if blocks > 1:
             at += blocks * ENTRY
-        bodies, before = at, -1
+        bodies = at
+        before: Int = -1
         for _ in range(blocks):
             start, first = at - bodies, i
             _, i, at = _pack_block(rows, positions, i, end, before, data, at, gaps, counts)

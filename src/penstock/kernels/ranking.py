@@ -34,13 +34,17 @@ U32 = npt.NDArray[np.uint32]
 ROW_BITS = 33
 """Bits of a key of the heap that hold the row, counted down so that lower rows win ties."""
 
-_WINDOW = 1 << 14
-_FIRST_WINDOW = 1 << 11
+_WINDOW = 1 << 15
+_FIRST_WINDOW = 1 << 13
+_LOOK_UP = 4  # what it costs to look a row up, in rows of which all are summed up
+_EXPANDED_LOOK_UP = 16
 _CHUNK = 64
+_CHUNK_BITS = np.uint64(6)
 _LAST_ROW = (1 << ROW_BITS) - 1
 
-_TOTAL, _BLOCKS, _ENTRIES, _BODIES, _BLOCK, _LOADED, _SIZE = range(7)
-_INDEX, _COUNTS, _COUNT_WIDTH, _POSITION_WIDTH, _LAST, _BEFORE, _MOST, _FIELDS = range(7, 15)
+_TOTAL, _BLOCKS, _ENTRIES, _BODIES, _BLOCK, _BEFORE, _LAST, _LOADED, _SIZE, _INDEX = range(10)
+_COUNTS, _COUNT_WIDTH, _POSITION_WIDTH, _MOST, _NEAR, _EXPANDED = range(10, 16)
+_PASSED_BLOCK, _PASSED, _PASSED_COUNT, _FIELDS = range(16, 20)
 
 
 @kernel
@@ -63,8 +67,9 @@ def _open(data: U32, record: Int, state: I64, num_rows: Int) -> bool:
     state[_BLOCK] = 0
     state[_LOADED] = -1
     state[_BEFORE] = -1
+    state[_EXPANDED] = state[_PASSED_BLOCK] = -1
     state[_LAST] = _bits(data, state[_ENTRIES], 32) if total > BLOCK else num_rows
-    return 0 < total <= num_rows and state[_BODIES] + 64 * BLOCK < len(data) * 32
+    return bool(0 < total <= num_rows and state[_BODIES] + 64 * BLOCK < len(data) * 32)
 
 
 @kernel
@@ -86,7 +91,11 @@ def _load(data: U32, state: I64, rows: I32, num_rows: Int) -> bool:
         row += _bits(data, at, width) + 1
         at += width
         rows[k] = row
-    state[_COUNTS], state[_COUNT_WIDTH], state[_POSITION_WIDTH] = at, (widths >> 5) & 31, widths >> 10
+    state[_COUNTS], state[_COUNT_WIDTH], state[_POSITION_WIDTH] = (
+        at,
+        (widths >> 5) & 31,
+        widths >> 10,
+    )
     if row >= num_rows:
         return False
     state[_SIZE] = n
@@ -199,15 +208,87 @@ def _window_bound(
         state[_INDEX] = i
         if i == state[_SIZE] or rows[i] >= end:
             return 0
+        state[_NEAR] = state[_SIZE]
         return state[_MOST]
     best: Int = 0
     block = state[_BLOCK]
     while block < state[_BLOCKS]:
         best = max(best, _bound(data, state, block, weight, base, slope))
-        if _bits(data, state[_ENTRIES] + block * ENTRY, 32) + 1 >= end:
-            break
         block += 1
+        if _bits(data, state[_ENTRIES] + (block - 1) * ENTRY, 32) + 1 >= end:
+            break
+    state[_NEAR] = (block - state[_BLOCK]) * BLOCK
     return best
+
+
+@kernel
+def _take(data: U32, state: I64, rows: I32, num_rows: Int, all_rows: I32) -> bool:
+    """As `_load`, but from the expanded list if there is one."""
+    if state[_EXPANDED] < 0:
+        return _load(data, state, rows, num_rows)
+    block = state[_BLOCK]
+    first, n = state[_EXPANDED] + block * BLOCK, min(BLOCK, state[_TOTAL] - block * BLOCK)
+    for i in range(n):
+        rows[i] = all_rows[np.uint64(first + i)]
+    state[_LOADED], state[_INDEX], state[_SIZE] = block, 0, n
+    return True
+
+
+@kernel
+def _shares(
+    data: U32, state: I64, first: Int, stop: Int, norms: F32, rows: I32, counts: I32, shares: F32
+) -> None:
+    """How much of the term's weight goes to rows `first` to `stop` of its block.
+
+    Three plain loops, for each is compiled to wide steps or to few instructions.
+    """
+    for i in range(first, stop):
+        shares[i] = norms[np.uint32(rows[i])]
+    width = state[_COUNT_WIDTH]
+    at = state[_COUNTS] + first * width
+    mask = (1 << width) - 1
+    for i in range(first, stop):
+        j = np.uint64(at) >> np.uint64(5)
+        pair = np.int64(data[j]) | (np.int64(data[j + np.uint64(1)]) << 32)
+        counts[i] = ((pair >> (at & 31)) & mask) + 1
+        at += width
+    for i in range(first, stop):
+        count = np.float32(counts[i])
+        shares[i] = count / (count + shares[i])
+
+
+@kernel
+def expand(data: U32, record: int, norms: F32, all_rows: I32, all_shares: F32, at: int) -> bool:
+    """Write all rows of a term, and how much of its weight goes to each.
+
+    Args:
+        data: From `postings.pack`.
+        record: Bit where the term's record starts.
+        norms: See `search`.
+        all_rows: Receives the rows.
+        all_shares: Receives the shares.
+        at: Where to.
+
+    Returns:
+        False if the data cannot be right.
+    """
+    state = np.zeros(_FIELDS, np.int64)
+    rows, counts = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32)
+    shares = np.empty(BLOCK, np.float32)
+    if not _open(data, record, state, len(norms)):
+        return False
+    while state[_BLOCK] < state[_BLOCKS]:
+        if not _load(data, state, rows, len(norms)):
+            return False
+        n = state[_SIZE]
+        _shares(data, state, 0, n, norms, rows, counts, shares)
+        for i in range(n):
+            all_rows[at], all_shares[at] = rows[i], shares[i]
+            at += 1
+        if state[_BLOCKS] == 1:
+            break
+        _go_to(data, state, state[_LAST] + 1)
+    return True
 
 
 @kernel
@@ -222,7 +303,10 @@ def _add_window(
     slope: Int,
     least: Int,
     norms: F32,
-    gains: I32,
+    all_rows: I32,
+    all_shares: F32,
+    counts: I32,
+    shares: F32,
     sums: I32,
     touched: Bools,
 ) -> bool:
@@ -230,6 +314,19 @@ def _add_window(
 
     A block that can give no row `least` is left out. False if the data cannot be right.
     """
+    expanded = state[_EXPANDED]
+    if expanded >= 0:  # so little is left to do that no block is worth a look at its bound
+        first = expanded + state[_BLOCK] * BLOCK
+        stop = min(first + state[_NEAR], expanded + state[_TOTAL])
+        while first < stop and all_rows[first] < begin:
+            first += 1
+        while first < stop and all_rows[stop - 1] >= end:
+            stop -= 1
+        for i in range(first, stop):
+            row = np.uint64(all_rows[np.uint64(i)] - begin)
+            sums[row] += np.int32(weight * all_shares[np.uint64(i)]) + np.int32(1)
+            touched[row >> _CHUNK_BITS] = True
+        return True
     several = state[_BLOCKS] > 1
     while state[_BLOCK] < state[_BLOCKS] and state[_BEFORE] + 1 < end:
         block = state[_BLOCK]
@@ -241,36 +338,16 @@ def _add_window(
                 first += 1
             while stop > first and rows[stop - 1] >= end:
                 stop -= 1
-            _gains(data, state, first, stop, weight, norms, rows, gains)
+            _shares(data, state, first, stop, norms, rows, counts, shares)
             for i in range(first, stop):
-                row = rows[i] - begin
-                sums[row] += gains[i]
-                touched[row // _CHUNK] = True
+                row = np.uint64(rows[i] - begin)  # no sign: it is no index from the end
+                sums[row] += np.int32(weight * shares[i]) + np.int32(1)
+                touched[row >> _CHUNK_BITS] = True
             state[_INDEX] = stop
         if not several or state[_LAST] + 1 >= end:
             break
         _go_to(data, state, state[_LAST] + 1)
     return True
-
-
-@kernel
-def _gains(
-    data: U32, state: I64, first: Int, stop: Int, weight: Int, norms: F32, rows: I32, gains: I32
-) -> None:
-    """What the term adds to the scores of rows `first` to `stop` of its block."""
-    width = state[_COUNT_WIDTH]
-    if width == 0:
-        one = np.float32(1)
-        for i in range(first, stop):
-            gains[i] = np.int32(weight * (one / (one + norms[rows[i]]))) + np.int32(1)
-        return
-    at = state[_COUNTS] + first * width
-    for i in range(first, stop):
-        gains[i] = _bits(data, at, width) + 1
-        at += width
-    for i in range(first, stop):
-        count = np.float32(gains[i])
-        gains[i] = np.int32(weight * (count / (count + norms[rows[i]]))) + np.int32(1)
 
 
 @kernel
@@ -283,8 +360,10 @@ def _add_to(
     least: Int,
     base: Int,
     slope: Int,
-    found: I64,
-    scores: I64,
+    all_rows: I32,
+    all_shares: F32,
+    found: I32,
+    scores: I32,
     n: Int,
 ) -> bool:
     """Add the term's gains to `n` ascending rows that were found.
@@ -294,9 +373,10 @@ def _add_to(
     """
     i = state[_INDEX]
     several = state[_BLOCKS] > 1
+    expanded = state[_EXPANDED]
     bounded, bound = np.int64(-1), np.int64(0)
     for k in range(n):
-        row = found[k]
+        row = np.int64(found[k])
         if several:
             if state[_LAST] < row:
                 _go_to(data, state, row)
@@ -308,41 +388,47 @@ def _add_to(
             if scores[k] + bound < least:
                 continue
             if state[_LOADED] != block:
-                if not _load(data, state, rows, len(norms)):
+                if not _take(data, state, rows, len(norms), all_rows):
                     return False
                 i = 0
         size = state[_SIZE]
         while i < size and rows[i] < row:
             i += 1
         if i < size and rows[i] == row:
-            scores[k] += _gain(data, state, i, weight, norms[row])
+            if expanded >= 0:
+                share = all_shares[expanded + state[_BLOCK] * BLOCK + i]
+                scores[k] += np.int64(weight * share) + 1
+            else:
+                scores[k] += _gain(data, state, i, weight, norms[row])
     state[_INDEX] = i
     return True
 
 
 @kernel
 def _collect(
-    sums: I32, touched: Bools, begin: Int, least: Int, allowed: Bools, found: I64, scores: I64
+    sums: I32, touched: Bools, begin: Int, least: Int, allowed: Bools, found: I32, scores: I32
 ) -> Int:
     """List the rows of a window whose sums are not below `least`, and set all sums to 0."""
     n = 0
+    lowest = np.int32(max(least, 1))
     for chunk in range(len(touched)):
         if not touched[chunk]:
             continue
         touched[chunk] = False
         piece = sums[chunk * _CHUNK : (chunk + 1) * _CHUNK]
-        top = np.int32(0)
+        any_found = np.int32(0)  # in this form, and only so, the loop is compiled to wide steps
         for i in range(_CHUNK):
-            top = max(top, piece[i])
-        if top >= least:
+            any_found |= np.int32(piece[i] >= lowest)
+        if any_found:
             first = begin + chunk * _CHUNK
             for i in range(_CHUNK):
-                if piece[i] > 0 and piece[i] >= least:
+                if piece[i] >= lowest:
                     row = first + i
                     if len(allowed) == 0 or allowed[row]:
                         found[n], scores[n] = row, piece[i]
                         n += 1
-        piece[:] = 0
+        for i in range(_CHUNK):
+            piece[i] = np.int32(0)
     return n
 
 
@@ -354,6 +440,9 @@ def search(
     norms: F32,
     base: float,
     slope: float,
+    expanded: I64,
+    all_rows: I32,
+    all_shares: F32,
     allowed: Bools,
     first_row: int,
     heap: I64,
@@ -368,6 +457,9 @@ def search(
         norms: Per row, rounded from `base` and `slope` times its length.
         base: See `norms`.
         slope: See `norms`.
+        expanded: Per term where its rows are in `all_rows`, from `expand`; -1 if nowhere.
+        all_rows: See `expanded`.
+        all_shares: How much of the term's weight goes to each of `all_rows`.
         allowed: Per row, whether it may be found; empty if all may.
         first_row: Number of the segment's first row among those of all segments.
         heap: Receives a key per row: the score, then `ROW_BITS` of the row counted down.
@@ -378,28 +470,32 @@ def search(
     """
     num_terms, num_rows, k = len(records), len(norms), len(heap)
     states = np.zeros((num_terms, _FIELDS), np.int64)
-    rows, gains = np.empty((num_terms, BLOCK), np.int32), np.empty(BLOCK, np.int32)
+    rows, counts = np.empty((num_terms, BLOCK), np.int32), np.empty(BLOCK, np.int32)
+    shares = np.empty(BLOCK, np.float32)
     for t in range(num_terms):
         if not _open(data, records[t], states[t], num_rows):
             return -1
+        states[t, _EXPANDED] = expanded[t]
         if states[t, _BLOCKS] == 1:
             if not _load(data, states[t], rows[t], num_rows):
                 return -1
-            _gains(data, states[t], 0, states[t, _SIZE], weights[t], norms, rows[t], gains)
-            for i in range(states[t, _SIZE]):
-                states[t, _MOST] = max(states[t, _MOST], gains[i])
+            n = states[t, _SIZE]
+            _shares(data, states[t], 0, n, norms, rows[t], counts, shares)
+            for i in range(n):
+                gain = np.int64(weights[t] * shares[i]) + 1
+                states[t, _MOST] = max(states[t, _MOST], gain)
     bounds = np.zeros(num_terms, np.int64)
-    order = np.arange(num_terms)  # by bound, least first
+    order = np.empty(num_terms, np.int64)  # by bound, least first
+    for t in range(num_terms):
+        order[t] = t
     sums, touched = np.zeros(_WINDOW, np.int32), np.zeros(_WINDOW // _CHUNK, np.bool_)
-    found, scores = np.empty(_WINDOW, np.int64), np.empty(_WINDOW, np.int64)
+    found, scores = np.empty(_WINDOW, np.int32), np.empty(_WINDOW, np.int32)
     begin = 0
     while begin < num_rows:
         # The first window is small, for nothing can be left out before some rows are found.
         end = min(begin + (_WINDOW if size == k else _FIRST_WINDOW), num_rows)
         for t in range(num_terms):
-            bounds[t] = _window_bound(
-                data, states[t], rows[t], begin, end, weights[t], base, slope
-            )
+            bounds[t] = _window_bound(data, states[t], rows[t], begin, end, weights[t], base, slope)
         for i in range(1, num_terms):
             t, j = order[i], i
             while j > 0 and bounds[order[j - 1]] > bounds[t]:
@@ -412,12 +508,37 @@ def search(
         while essential < num_terms and rest + bounds[order[essential]] < worst:
             rest += bounds[order[essential]]
             essential += 1
-        most = bounds.sum()
-        for i in range(essential, num_terms):
+        most = np.int64(0)
+        for t in range(num_terms):
+            most += bounds[t]
+        added = 0
+        for i in range(num_terms - 1, -1, -1):
             t = order[i]
+            if i < essential:
+                # To sum up a term costs less than to look up the rows of the others in it.
+                times = _LOOK_UP if states[t, _EXPANDED] < 0 else _EXPANDED_LOOK_UP
+                if bounds[t] == 0 or states[t, _NEAR] > times * added:
+                    break
+                essential = i
+                rest -= bounds[t]
+            added += states[t, _NEAR] if bounds[t] > 0 else 0
             if bounds[t] > 0 and not _add_window(
-                data, states[t], rows[t], begin, end, weights[t], base, slope,
-                worst - (most - bounds[t]), norms, gains, sums, touched,
+                data,
+                states[t],
+                rows[t],
+                begin,
+                end,
+                weights[t],
+                base,
+                slope,
+                worst - (most - bounds[t]),
+                norms,
+                all_rows,
+                all_shares,
+                counts,
+                shares,
+                sums,
+                touched,
             ):
                 return -1
         if essential < num_terms:
@@ -428,8 +549,19 @@ def search(
                     break
                 rest -= bounds[t]
                 if not _add_to(
-                    data, states[t], rows[t], weights[t], norms, worst - rest, base, slope,
-                    found, scores, n,
+                    data,
+                    states[t],
+                    rows[t],
+                    weights[t],
+                    norms,
+                    worst - rest,
+                    base,
+                    slope,
+                    all_rows,
+                    all_shares,
+                    found,
+                    scores,
+                    n,
                 ):
                     return -1
                 kept = 0
@@ -440,8 +572,9 @@ def search(
                 n = kept
             for j in range(n):
                 if size < k or scores[j] >= heap[0] >> ROW_BITS:
-                    row = first_row + found[j]
-                    size = _push(heap, size, (scores[j] << ROW_BITS) | (_LAST_ROW - row))
+                    row = first_row + np.int64(found[j])
+                    key = (np.int64(scores[j]) << ROW_BITS) | (_LAST_ROW - row)
+                    size = _push(heap, size, key)
         begin = end
     return size
 
@@ -469,16 +602,20 @@ def score(data: U32, records: I64, weights: F32, norms: F32, places: I64, scores
 
 @kernel
 def _positions(data: U32, state: I64, i: Int, out: I32) -> Int:
-    """Write the positions of row `i` of the term's block; returns how many there are.
+    """Write the positions of row `i` of the term's block, no row before those asked for earlier.
 
-    Beyond the room in `out` there is only the number.
+    Returns how many there are; if there is no room for them, nothing is written.
     """
     width, count_width = state[_POSITION_WIDTH], state[_COUNT_WIDTH]
-    at = state[_COUNTS]
-    before: Int = 0
-    for _ in range(i):
+    if state[_PASSED_BLOCK] != state[_BLOCK]:
+        state[_PASSED_BLOCK] = state[_BLOCK]
+        state[_PASSED] = state[_PASSED_COUNT] = 0
+    before = state[_PASSED_COUNT]  # positions of the rows that were passed
+    at = state[_COUNTS] + state[_PASSED] * count_width
+    for _ in range(state[_PASSED], i):
         before += _bits(data, at, count_width) + 1
         at += count_width
+    state[_PASSED], state[_PASSED_COUNT] = i, before
     count = _bits(data, at, count_width) + 1
     at = state[_COUNTS] + state[_SIZE] * count_width + before * width
     if count > len(out) or at + count * width + 64 > len(data) * 32:
@@ -492,9 +629,7 @@ def _positions(data: U32, state: I64, i: Int, out: I32) -> Int:
 
 
 @kernel
-def find_phrase(
-    data: U32, records: I64, lengths: I32, field: int, found: Bools
-) -> bool:
+def find_phrase(data: U32, records: I64, lengths: I32, field: int, found: Bools) -> bool:
     """Mark the rows in which terms follow each other.
 
     Args:
@@ -543,7 +678,8 @@ def find_phrase(
             if count > len(out):
                 starts_now = starts
                 starts, next_ones = np.empty(2 * count, np.int32), np.empty(2 * count, np.int32)
-                starts[:n] = starts_now[:n]
+                for j in range(n):
+                    starts[j] = starts_now[j]
                 out = starts if t == 0 else next_ones
                 count = _positions(data, states[t], states[t, _INDEX], out)
             if t == 0:

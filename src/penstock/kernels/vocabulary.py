@@ -19,8 +19,8 @@ def _is_less(terms: U8, start: Int, stop: Int, utf8: U8, first: Int, end: Int) -
     """Whether the term comes before these bytes."""
     for k in range(min(stop - start, end - first)):
         if terms[start + k] != utf8[first + k]:
-            return terms[start + k] < utf8[first + k]
-    return stop - start < end - first
+            return bool(terms[start + k] < utf8[first + k])
+    return bool(stop - start < end - first)
 
 
 @kernel
@@ -37,7 +37,7 @@ def look_up(terms: U8, offsets: U32, utf8: U8, ends: I64) -> tuple[I64, I64]:
         Its number, which may be `num_terms`; and the same, but -1 if it is not equal.
     """
     found, equal = np.empty(len(ends) - 1, np.int64), np.full(len(ends) - 1, -1, np.int64)
-    size = len(terms)
+    size = np.int64(len(terms))
     for i in range(len(ends) - 1):
         low, high = 0, len(offsets) - 1
         while low < high:
@@ -49,7 +49,8 @@ def look_up(terms: U8, offsets: U32, utf8: U8, ends: I64) -> tuple[I64, I64]:
                 high = middle
         found[i] = low
         if low + 1 < len(offsets):
-            start, stop = np.int64(offsets[low]), min(np.int64(offsets[low + 1]), size)
+            start = np.int64(offsets[low])
+            stop = min(np.int64(offsets[low + 1]), size)
             if stop - start == ends[i + 1] - ends[i]:
                 equal[i] = low
                 for k in range(stop - start):
@@ -102,13 +103,13 @@ def find_similar(terms: U8, offsets: U32, word: I64, max_edits: int) -> tuple[I6
     stops = np.zeros(deepest + 3, np.int64)  # bytes of the term up to each
     numbers, edits = np.empty(1024, np.int64), np.empty(1024, np.int64)
     n = depth = 0
-    previous = 0  # start of the term before
-    previous_size = 0
+    previous: Int = 0  # start of the term before
+    previous_size: Int = 0
     num_terms = len(offsets) - 1
     term = 0
     while term < num_terms:
         start = np.int64(offsets[term])
-        stop = min(np.int64(offsets[term + 1]), len(terms))
+        stop = min(np.int64(offsets[term + 1]), np.int64(len(terms)))
         common = 0
         while common < min(stop - start, previous_size):
             if terms[start + common] != terms[previous + common]:
@@ -145,12 +146,10 @@ def find_similar(terms: U8, offsets: U32, word: I64, max_edits: int) -> tuple[I6
                 break
         if not lost and table[depth, size] <= max_edits:
             if n == len(numbers):
-                more = np.empty(2 * n, np.int64)
-                more[:n] = numbers
-                numbers = more
-                more = np.empty(2 * n, np.int64)
-                more[:n] = edits
-                edits = more
+                more_numbers, more_edits = np.empty(2 * n, np.int64), np.empty(2 * n, np.int64)
+                for k in range(n):
+                    more_numbers[k], more_edits[k] = numbers[k], edits[k]
+                numbers, edits = more_numbers, more_edits
             numbers[n], edits[n] = term, table[depth, size]
             n += 1
         term += 1
@@ -174,10 +173,10 @@ def find_similar(terms: U8, offsets: U32, word: I64, max_edits: int) -> tuple[I6
 @kernel
 def _begins(terms: U8, offsets: U32, term: Int, first: Int, length: Int) -> bool:
     """Whether a term begins with the `length` bytes at `first`."""
-    start, stop = np.int64(offsets[term]), min(np.int64(offsets[term + 1]), len(terms))
-    if stop - start < length:
+    start, stop = np.int64(offsets[term]), np.int64(offsets[term + 1])
+    if min(stop, np.int64(len(terms))) - start < length:
         return False
+    same = True
     for k in range(length):
-        if terms[start + k] != terms[first + k]:
-            return False
-    return True
+        same = same and terms[start + k] == terms[first + k]
+    return same

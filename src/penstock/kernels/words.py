@@ -29,7 +29,7 @@ MAX_WORD = 255
 """Bytes of the longest word that is kept; longer ones are data, not language."""
 
 MAX_CHANGES = 8
-"""Changes of case in a word, above which it is no camelCase but a code such as base64."""
+"""Changes of case or to digits in a word, above which it is no name but a code such as base64."""
 
 MAX_DIGIT_CHANGES = 4
 """Changes between letter and digit, above which a word is no name but a hash."""
@@ -140,7 +140,8 @@ def _run_end(classes: U8, utf8: U8, i: Int, end: Int) -> tuple[Int, Int, Int]:
     """
     last = i
     digit = False
-    value = last_value = _OFFSET_BASIS
+    value: Int = _OFFSET_BASIS
+    last_value: Int = value
     while i < end:
         byte = utf8[i]
         if byte < 0x80:
@@ -162,7 +163,7 @@ def _run_end(classes: U8, utf8: U8, i: Int, end: Int) -> tuple[Int, Int, Int]:
             i += 1
         else:
             wide, width = _char(classes, utf8, i, end)
-            if wide == NONE or wide == UNSPACED:
+            if wide in (NONE, UNSPACED):
                 break
             if wide != MARK:
                 digit = wide == DIGIT
@@ -224,7 +225,7 @@ def cut(
             kind = np.int64(LETTER)
             if byte >= 0x80:
                 kind, width = _char(classes, utf8, i, end)
-                if kind == NONE or kind == MARK:
+                if kind in (NONE, MARK):
                     i += width
                     continue
             if kind != UNSPACED:
@@ -256,11 +257,11 @@ def cut(
 
 
 @kernel
-def _breaks(classes: U8, utf8: U8, start: Int, end: Int, at: I64, hard: bool) -> tuple[Int, Int]:
+def _breaks(classes: U8, utf8: U8, start: Int, end: Int, at: I64, hard: bool) -> tuple[Int, bool]:
     """Write where parts of a word begin to `at`; only after underscores and dots if `hard`.
 
     Returns:
-        How many, and 1 if there are so many that the word is no name.
+        How many, and whether there are so many that the word is no name.
     """
     n = changes = digit_changes = 0
     before = previous = NONE  # classes of the last two letters or digits
@@ -296,7 +297,8 @@ def _breaks(classes: U8, utf8: U8, start: Int, end: Int, at: I64, hard: bool) ->
                     changes += 1
         before, previous, previous_i = previous, kind, i
         i += width
-    return n, 1 if changes > MAX_CHANGES or digit_changes > MAX_DIGIT_CHANGES else 0
+    coded = changes + digit_changes > MAX_CHANGES or digit_changes > MAX_DIGIT_CHANGES
+    return n, coded
 
 
 @kernel

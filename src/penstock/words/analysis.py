@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -90,12 +90,11 @@ class _Table:
 
     def add(self, utf8: U8, starts: I64, stops: I64) -> I32:
         """The numbers of these strings."""
-        numbers = []
-        for first in range(0, len(starts), _AT_ONCE):
-            numbers.append(
-                self._add(utf8, starts[first : first + _AT_ONCE], stops[first : first + _AT_ONCE])
-            )
-        return np.concatenate(numbers) if numbers else np.empty(0, np.int32)
+        numbers = [
+            self._add(utf8, starts[first : first + _AT_ONCE], stops[first : first + _AT_ONCE])
+            for first in range(0, len(starts), _AT_ONCE)
+        ]
+        return np.concatenate([*numbers, np.empty(0, np.int32)])
 
     def _add(self, utf8: U8, starts: I64, stops: I64) -> I32:
         from penstock.kernels.words import intern, rehash
@@ -181,6 +180,8 @@ class Analyzer:
         self._terms = _Table()
         self._meanings = _Meanings()
         self._lock = threading.Lock()
+        self.meanings_of_queries: dict[str, Any] = {}
+        """What queries remember of words; it goes when the analyzer goes."""
 
     @property
     def num_terms(self) -> int:
@@ -205,9 +206,11 @@ class Analyzer:
         from penstock.kernels.words import cut
 
         meanings = self._meanings
-        state = meanings.words.state
+        slots, ends, arena = meanings.words.state
         texts = [text_buffers(column) for column in columns]
-        cuts = [Cut(*cut(*text, characters(), *state)) for text in texts]
+        cuts = [
+            Cut(*cut(offsets, utf8, characters(), slots, ends, arena)) for offsets, utf8 in texts
+        ]
         with self._lock:
             for (_, utf8), column in zip(texts, cuts, strict=True):
                 missing = np.flatnonzero(column.words < 0)
@@ -218,9 +221,7 @@ class Analyzer:
             self._explain(meanings)
             if meanings is self._meanings and meanings.words.count > _MAX_WORDS:
                 self._meanings = _Meanings()
-            return Analyzed(
-                tuple(cuts), meanings.word_ends, meanings.word_terms, self._terms.count
-            )
+            return Analyzed(tuple(cuts), meanings.word_ends, meanings.word_terms, self._terms.count)
 
     def _explain(self, meanings: _Meanings) -> None:
         """Work out the terms of words that have none yet."""
@@ -255,7 +256,8 @@ class Analyzer:
         strings = pa.Array.from_buffers(
             pa.large_string(), len(ends) - 1, [None, pa.py_buffer(ends), pa.py_buffer(arena)]
         ).to_pylist()
-        terms = self._stem([part if part.isascii() else self._fold(part) for part in strings])
+        is_folded = str.isascii if self._fold_ascii else lambda part: not part
+        terms = self._stem([part if is_folded(part) else self.fold(part) for part in strings])
         offsets, utf8 = text_buffers(pa.array(terms, pa.large_string()))
         numbers = self._terms.add(utf8, offsets[:-1], offsets[1:])
         sizes = np.diff(offsets)
@@ -264,9 +266,6 @@ class Analyzer:
 
     def fold(self, word: str) -> str:
         """A word with its capitals and variants of letters made alike; not stemmed."""
-        return self._fold(word)
-
-    def _fold(self, word: str) -> str:
         if not self._fold_ascii:
             word = word.replace("I", "ı").replace("İ", "i")
         folded = unicodedata.normalize("NFKC", word.translate(_INVISIBLE)).casefold()

@@ -5,17 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from penstock.kernels import text_buffers
 from penstock.words.analysis import Analyzer, characters, query_analyzer
 from penstock.words.query import Required, read_query
-from penstock.words.settings import WordsSettings
+from penstock.words.settings import DEFAULT, WordsSettings
 
 _Place = tuple[int, int, bytes]  # start and end in bytes, and the term there
 
 
-def highlights(
-    text: str, query: str, settings: WordsSettings = WordsSettings()
-) -> list[tuple[int, int]]:
+def highlights(text: str, query: str, settings: WordsSettings = DEFAULT) -> list[tuple[int, int]]:
     """Where a query's words stand in a text, after splitting and stemming.
 
     Words of a phrase count only where the phrase stands, and are one span then.

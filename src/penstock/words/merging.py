@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +38,7 @@ class Run:
     """
 
     data: U32
-    records: npt.NDArray[np.unsignedinteger]
+    records: npt.NDArray[Any]
     ranks: I64
     new_rows: I32
 
@@ -111,17 +113,16 @@ def write_segment(
     offsets_file = ArrayFile(folder / "offsets.npy", dtype)
     for ends in (term_ends, record_ends):
         offsets_file.write(np.concatenate(ends).astype(dtype))
-    lengths_file = ArrayFile(folder / "lengths.npy", "<i4")
-    lengths_file.write(lengths)
+    dtype = "<u2" if lengths.max(initial=0) < 1 << 16 else "<i4"
+    lengths_file = ArrayFile(folder / "lengths.npy", dtype)
+    lengths_file.write(lengths.astype(dtype))
     files["terms.npy"], files["postings.npy"] = terms_file.close(), postings_file.close()
     files["offsets.npy"], files["lengths.npy"] = offsets_file.close(2), lengths_file.close(3)
     sizes_about = {"num_rows": lengths.shape[1], "num_terms": num_terms, "files": files}
     write_about(folder / "words.json", {**about, **sizes_about})
 
 
-def _pieces(
-    runs: Sequence[Run], num_terms: int, lengths: I32, ascending: bool
-) -> Iterator[_Piece]:
+def _pieces(runs: Sequence[Run], num_terms: int, lengths: I32, ascending: bool) -> Iterator[_Piece]:
     """Join all runs, range by range of terms, on as many threads as there are cores."""
     sizes = np.zeros(num_terms, np.int64)
     by_rank = []
@@ -139,7 +140,7 @@ def _pieces(
     def join(first: int, end: int) -> _Piece:
         return _join(runs, by_rank, first, end, lengths, ascending)
 
-    ranges = list(zip(bounds[:-1], bounds[1:], strict=True))
+    ranges = list(pairwise(bounds))
     if len(ranges) <= 1 or num_cores() == 1:
         for first, end in ranges:
             yield join(first, end)
@@ -189,8 +190,9 @@ def _join(
         order = np.argsort(keys, kind="stable")
         rows, positions = rows[order], positions[order]
     terms = np.flatnonzero(counts)
-    data, ends = packed(np.append(pointers[terms], pointers[-1]), rows, positions, lengths[0])
-    return _Piece(first + terms, ends[1:], data)
+    ends = np.append(pointers[terms], pointers[-1])
+    packed_bytes, record_ends = packed(ends, rows, positions, lengths[0])
+    return _Piece(first + terms, record_ends[1:], packed_bytes)
 
 
 def packed(pointers: I64, rows: I32, positions: I32, lengths: I32) -> tuple[U8, I64]:
@@ -209,7 +211,9 @@ def packed(pointers: I64, rows: I32, positions: I32, lengths: I32) -> tuple[U8, 
         pieces.append(data.view(np.uint8)[: starts[n]])
         ends[done + 1 : done + n + 1] = ends[done] + starts[1 : n + 1]
         done += n
-    return (pieces[0] if len(pieces) == 1 else np.concatenate([*pieces, np.empty(0, np.uint8)])), ends
+    return (
+        pieces[0] if len(pieces) == 1 else np.concatenate([*pieces, np.empty(0, np.uint8)])
+    ), ends
 
 
 def _gathered(utf8: U8, starts: I64, sizes: I64) -> U8:

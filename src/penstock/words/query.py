@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pyarrow as pa
 
@@ -33,6 +34,9 @@ _FORMS = re.compile(
     )""",
     re.VERBOSE,
 )
+
+
+_ASCII_WORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_]|(?<=[0-9])\.(?=[0-9]))*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,21 +132,30 @@ def _add_prefix(query: Query, found: list[Word]) -> None:
 
 
 def _words(texts: list[str], analyzer: Analyzer) -> list[list[Word]]:
+    """The words of each text."""
+    known = analyzer.meanings_of_queries
+    if all(text.isascii() for text in texts):
+        # What kernels make of a text of ASCII is simple enough to be said in Python too.
+        cut = [[word.rstrip("_") for word in _ASCII_WORD.findall(text)] for text in texts]
+        try:
+            return [[known[word] for word in words] for words in cut]
+        except KeyError:
+            pass
     column = pa.array(texts, pa.large_string())
     _, utf8 = text_buffers(column)
     analyzed = analyzer.analyze(column)
-    cut, stops = analyzed.columns[0], stop_words(analyzer.language)
-    rows = cut.rows.tolist()
-    data = utf8.tobytes()
-    known: dict[int, Word] = {}
-    words = []
-    spans = zip(cut.words.tolist(), cut.starts.tolist(), cut.stops.tolist(), strict=True)
-    for number, start, stop in spans:
-        word = known.get(number)
+    cut_words, stops = analyzed.columns[0], stop_words(analyzer.language)
+    rows, data = cut_words.rows.tolist(), utf8.tobytes()
+    found = []
+    for number, start, stop in zip(
+        cut_words.words.tolist(), cut_words.starts.tolist(), cut_words.stops.tolist(), strict=True
+    ):
+        text = data[start:stop].decode()
+        word = known.get(text)
         if word is None:
-            word = known[number] = _word(analyzed, analyzer, number, data[start:stop].decode(), stops)
-        words.append(word)
-    return [words[first:end] for first, end in zip(rows[:-1], rows[1:], strict=True)]
+            word = known[text] = _word(analyzed, analyzer, number, text, stops)
+        found.append(word)
+    return [found[first:end] for first, end in pairwise(rows)]
 
 
 def _word(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-
 
 from penstock.errors import ConfigError, StoreError
 from penstock.kernels import I64
@@ -16,12 +17,13 @@ from penstock.words.analysis import query_analyzer
 from penstock.words.files import Words, damaged
 from penstock.words.highlighting import highlights
 from penstock.words.query import Query, Required, read_query
-from penstock.words.settings import WordsSettings
+from penstock.words.settings import DEFAULT, WordsSettings
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I32 = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 MAX_TERMS = 256
 """Distinct terms of a query that count; of more, those that weigh most."""
@@ -38,8 +40,18 @@ SIMILAR_WEIGHT = 0.7
 _RARE = 1e-4
 """Share of the rows below which a word may be mistyped; one that is absent always may."""
 
+_FREQUENT = 512
+"""Rows of a term from which on it is worth to be expanded."""
+
+_MAX_EXPANDED = 1 << 22
+"""Rows of expanded terms in a segment, of 8 bytes each."""
+
+_MAX_KNOWN = 20_000
+"""Terms that are remembered with where they are."""
+
 _TOP = 1 << 30  # scores are whole numbers below it, see penstock.kernels.ranking
 _ALL = np.empty(0, np.bool_)
+_NO_LENGTHS = np.empty((3, 0), np.int32)
 _LOOK_UP_COST = 25
 """What a look-up of one row costs in a search for a term, in rows of which all are summed up."""
 
@@ -52,10 +64,89 @@ class _Segment:
     first_row: int
     live: Mask | None
     norms: F32
-    row_counts: dict[int, int]
-    """Live rows per term number, where some rows are not live."""
     kept: I32
     """0 for live rows, -1 for others, where there are others."""
+    frequent: _Frequent
+
+
+class _Frequent:
+    """Frequent terms of a segment, expanded when they are asked for again.
+
+    They are what most of the time of a search goes to, and few of them are in
+    most of the queries. When there is no more room, all are forgotten.
+    """
+
+    def __init__(self, num_rows: int) -> None:
+        self._room = min(_MAX_EXPANDED, 16 * num_rows)
+        self._lock = threading.Lock()
+        self._asked: set[int] = set()
+        self._used = 0
+        # Replaced as one: where a list is says something of these two arrays alone.
+        self._state: tuple[dict[int, int], I32, F32] = (
+            {},
+            _nothing(np.int32),
+            _nothing(np.float32),
+        )
+
+    def find(self, words: Words, norms: F32, records: list[int], counts: list[int]) -> _Expanded:
+        """Where the expanded rows of some terms are, by their records and numbers of rows."""
+        known, rows, shares = self._state
+        for record, count in zip(records, counts, strict=True):
+            if count >= _FREQUENT and record not in known:
+                if record in self._asked:
+                    known, rows, shares = self._add(words, norms, record, count)
+                else:
+                    self._asked.add(record)
+        places = np.array([known.get(record, -1) for record in records], np.int64)
+        return _Expanded(places, rows, shares)
+
+    def _add(
+        self, words: Words, norms: F32, record: int, count: int
+    ) -> tuple[dict[int, int], I32, F32]:
+        from penstock.kernels.ranking import expand
+
+        with self._lock:
+            known, rows, shares = self._state
+            if record in known or count > self._room:
+                return self._state
+            if not len(rows) or self._used + count > self._room:
+                # Memory that nothing was written to costs nothing.
+                known, rows, shares = (
+                    {},
+                    np.empty(self._room, np.int32),
+                    np.empty(self._room, np.float32),
+                )
+                self._used = 0
+                self._asked.clear()
+            if not expand(words.postings, record, norms, rows, shares, self._used):
+                raise damaged(words.folder / "postings.npy")
+            known[record] = self._used
+            self._used += count
+            self._state = known, rows, shares
+            return self._state
+
+
+class _Expanded(NamedTuple):
+    """What `ranking.search` takes."""
+
+    places: I64
+    rows: I32
+    shares: F32
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What is known of a term.
+
+    Attributes:
+        num_rows: Live rows in which it occurs, of all segments.
+        records: Per segment, the bit where its record starts, or -1.
+        stored: Per segment, rows in its record, deleted ones too.
+    """
+
+    num_rows: int
+    records: list[int]
+    stored: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +154,12 @@ class _Scoring:
     """What a query's scores are made of.
 
     Attributes:
-        terms: In which a row may score, the bytes of each.
+        entries: The terms in which a row may score.
         weights: Of each, scaled.
         scale: What a score is multiplied by.
     """
 
-    terms: list[bytes]
+    entries: list[_Entry]
     weights: F32
     scale: float
 
@@ -98,7 +189,7 @@ class WordsSearcher:
         self,
         segments: Sequence[Words],
         live: Sequence[Mask | None] | None = None,
-        settings: WordsSettings = WordsSettings(),
+        settings: WordsSettings = DEFAULT,
     ) -> None:
         self._settings = settings
         masks = [None] * len(segments) if live is None else list(live)
@@ -120,12 +211,14 @@ class WordsSearcher:
         mean = total / self.num_rows if total else 1.0
         self._base = settings.k1 * (1.0 - settings.b)
         self._slope = settings.k1 * settings.b / mean
+        self._known: dict[bytes, _Entry] = {}
         self._segments: list[_Segment] = []
         first_row = 0
         for words, mask in zip(segments, masks, strict=True):
-            norms = (self._base + self._slope * words.lengths[0]).astype(np.float32)
+            norms = self._base + self._slope * words.lengths[0].astype(np.float64)
             kept = np.empty(0, np.int32) if mask is None else mask.astype(np.int32) - 1
-            self._segments.append(_Segment(words, first_row, mask, norms, {}, kept))
+            norms, frequent = norms.astype(np.float32), _Frequent(words.num_rows)
+            self._segments.append(_Segment(words, first_row, mask, norms, kept, frequent))
             first_row += words.num_rows
 
     def search(
@@ -160,19 +253,21 @@ class WordsSearcher:
             raise ConfigError("allowed", len(allowed), problem)
         query = read_query(text, query_analyzer(self._settings.language))
         scoring = self._scoring(query, _checked(typos))
-        if k <= 0 or not scoring.terms:
+        if k <= 0 or not scoring.entries:
             return np.empty(0), np.empty(0, np.int32), np.empty(0, np.int64)
         from penstock.kernels.ranking import ROW_BITS
 
         heap, size = np.zeros(k, np.int64), 0
         # The largest first: the sooner good rows are found, the more others can be left out.
-        for i in sorted(range(len(self._segments)), key=lambda i: -self._segments[i].words.num_rows):
+        for i in sorted(
+            range(len(self._segments)), key=lambda i: -self._segments[i].words.num_rows
+        ):
             segment = self._segments[i]
             mask = segment.live if allowed is None else _mask(allowed[i], segment.words)
             if allowed is not None and mask is None:
                 mask = segment.live
-            mask = self._that_meet(query.required, segment, mask)
-            heap, size = self._search(segment, scoring, mask, heap, size)
+            mask = self._that_meet(query.required, i, mask)
+            heap, size = self._search(i, scoring, mask, heap, size)
         keys = np.sort(heap[:size])[::-1]
         rows = ((1 << ROW_BITS) - 1) - (keys & ((1 << ROW_BITS) - 1))
         firsts = np.array([segment.first_row for segment in self._segments], np.int64)
@@ -198,8 +293,8 @@ class WordsSearcher:
             raise ConfigError("places", places, f"must be in [0, {segment.words.num_rows})")
         query = read_query(text, query_analyzer(self._settings.language))
         scoring = self._scoring(query, _checked(typos))
-        sums = self._scores(segment, scoring, places)
-        mask = self._that_meet(query.required, segment, None)
+        sums = self._scores(segment_no, scoring, places)
+        mask = self._that_meet(query.required, segment_no, None)
         if mask is not None:
             sums[~mask[places]] = 0
         return sums / scoring.scale
@@ -209,33 +304,30 @@ class WordsSearcher:
         return highlights(text, query, self._settings)
 
     def _search(
-        self, segment: _Segment, scoring: _Scoring, mask: Mask | None, heap: I64, size: int
+        self, segment_no: int, scoring: _Scoring, mask: Mask | None, heap: I64, size: int
     ) -> tuple[I64, int]:
-        from penstock.kernels.ranking import ROW_BITS, search
+        """Add the best rows of a segment to the best so far."""
+        from penstock.kernels.ranking import search
 
-        numbers, records = self._records(segment, scoring.terms)
-        present = records >= 0
-        if not present.any():
+        segment = self._segments[segment_no]
+        records, counts, weights = _present(scoring, segment_no)
+        if not records:
             return heap, size
         if mask is not None:
             num_allowed = int(np.count_nonzero(mask))
-            rows = self._stored_counts(segment, numbers[present]).sum()
-            if num_allowed * int(present.sum()) * _LOOK_UP_COST < rows:
-                places = np.flatnonzero(mask)
-                sums = self._scores(segment, scoring, places)
-                last = (1 << ROW_BITS) - 1 - segment.first_row
-                keys = (sums << ROW_BITS) | (last - places)
-                best = np.sort(np.concatenate([heap[:size], keys[sums > 0]]))[-len(heap) :]
-                kept = np.zeros_like(heap)
-                kept[: len(best)] = best  # ascending is in the order of a heap
-                return kept, len(best)
+            if num_allowed * len(records) * _LOOK_UP_COST < sum(counts):
+                return self._search_few(segment_no, scoring, np.flatnonzero(mask), heap, size)
+        places, rows, shares = segment.frequent.find(segment.words, segment.norms, records, counts)
         size = search(
             segment.words.postings,
-            records[present],
-            scoring.weights[present],
+            np.array(records, np.int64),
+            weights,
             segment.norms,
             self._base,
             self._slope,
+            places,
+            rows,
+            shares,
             _ALL if mask is None else mask,
             segment.first_row,
             heap,
@@ -245,21 +337,32 @@ class WordsSearcher:
             raise damaged(segment.words.folder / "postings.npy")
         return heap, size
 
-    def _scores(self, segment: _Segment, scoring: _Scoring, places: I64) -> I64:
-        """Scores as whole numbers."""
+    def _search_few(
+        self, segment_no: int, scoring: _Scoring, places: I64, heap: I64, size: int
+    ) -> tuple[I64, int]:
+        """As `_search`, by looking each row up."""
+        from penstock.kernels.ranking import ROW_BITS
+
+        sums = self._scores(segment_no, scoring, places)
+        last = (1 << ROW_BITS) - 1 - self._segments[segment_no].first_row
+        keys = (sums << ROW_BITS) | (last - places)
+        best = np.sort(np.concatenate([heap[:size], keys[sums > 0]]))[-len(heap) :]
+        kept = np.zeros_like(heap)
+        kept[: len(best)] = best  # ascending is in the order of a heap
+        return kept, len(best)
+
+    def _scores(self, segment_no: int, scoring: _Scoring, places: I64) -> I64:
+        """Scores of rows as whole numbers."""
         from penstock.kernels.ranking import score
 
-        sums = np.zeros(len(places), np.int64)
-        _, records = self._records(segment, scoring.terms)
-        present = records >= 0
-        if not len(places) or not present.any():
-            return sums
+        segment = self._segments[segment_no]
+        sums, sorted_sums = np.zeros(len(places), np.int64), np.zeros(len(places), np.int64)
+        records, _, weights = _present(scoring, segment_no)
         order = np.argsort(places, kind="stable")
-        sorted_sums = np.zeros(len(places), np.int64)
         if not score(
             segment.words.postings,
-            records[present],
-            scoring.weights[present],
+            np.array(records, np.int64),
+            weights,
             segment.norms,
             places[order],
             sorted_sums,
@@ -269,75 +372,74 @@ class WordsSearcher:
         return sums
 
     def _that_meet(
-        self, required: Sequence[Required], segment: _Segment, mask: Mask | None
+        self, required: Sequence[Required], segment_no: int, mask: Mask | None
     ) -> Mask | None:
         """The mask, cut down to rows in which all occurs that must."""
         from penstock.kernels.ranking import find_phrase
 
+        words = self._segments[segment_no].words
         for one in required:
-            found = np.zeros(segment.words.num_rows, np.bool_)
-            _, records = self._records(segment, one.terms)
-            lengths = segment.words.lengths
+            found = np.zeros(words.num_rows, np.bool_)
+            entries = self._entries(one.terms)
+            records = np.array([entries[t].records[segment_no] for t in one.terms], np.int64)
+            lengths = words.lengths.astype(np.int32) if one.field else _NO_LENGTHS
             if (records >= 0).all() and not find_phrase(
-                segment.words.postings, records, lengths, one.field, found
+                words.postings, records, lengths, one.field, found
             ):
-                raise damaged(segment.words.folder / "postings.npy")
+                raise damaged(words.folder / "postings.npy")
             mask = found if mask is None else found & mask
         return mask
 
-    def _records(self, segment: _Segment, terms: Sequence[bytes]) -> tuple[I64, I64]:
-        """Per term its number and the bit where its record starts, -1 for none."""
+    def _entries(self, terms: Iterable[bytes]) -> dict[bytes, _Entry]:
+        """What is known of terms, after looking up those that are new."""
+        known = self._known
+        new = [term for term in dict.fromkeys(terms) if term not in known]
+        if not new:
+            return known
+        if len(known) > _MAX_KNOWN:  # others may still read the one that is replaced
+            self._known = known = {}
+            new = list(dict.fromkeys(terms))
         from penstock.kernels.vocabulary import look_up
 
-        words = segment.words
-        _, numbers = look_up(words.terms, words.term_offsets, *_joined(terms))
-        records = np.where(numbers < 0, -1, words.record_offsets[numbers].astype(np.int64) * 8)
-        if len(records) and int(records.max()) + 64 > words.postings.nbytes * 8:
-            raise damaged(words.folder / "offsets.npy")
-        return numbers, records
+        joined = _joined(new)
+        live = np.zeros(len(new), np.int64)
+        records, stored = np.zeros((2, len(self._segments), len(new)), np.int64)
+        for i, segment in enumerate(self._segments):
+            words = segment.words
+            numbers = look_up(words.terms, words.term_offsets, *joined)[1]
+            starts = words.record_offsets[np.maximum(numbers, 0)] if words.num_terms else numbers
+            records[i] = np.where(numbers < 0, -1, starts.astype(np.int64) * 8)
+            stored[i], live_counts = self._counts(segment, numbers)
+            live += live_counts
+        by_term = zip(new, live.tolist(), records.T.tolist(), stored.T.tolist(), strict=True)
+        known.update((term, _Entry(*about)) for term, *about in by_term)
+        return known
 
-    def _stored_counts(self, segment: _Segment, numbers: I64) -> I64:
-        """Rows per term of a segment, deleted ones too; 0 for a negative number."""
+    def _counts(self, segment: _Segment, numbers: I64) -> tuple[I64, I64]:
+        """Rows and live rows per term of a segment; 0 for a negative number."""
+        from penstock.kernels.postings import unpack
         from penstock.kernels.vocabulary import count_rows
 
-        counts: I64 = count_rows(segment.words.postings, segment.words.record_offsets, numbers)
-        return counts
-
-    def _live_counts(self, segment: _Segment, numbers: I64) -> I64:
-        """Live rows per term; 0 for a negative number."""
-        from penstock.kernels.postings import unpack
-
+        words = segment.words
+        stored = count_rows(words.postings, words.record_offsets, numbers)
         if segment.live is None:
-            return self._stored_counts(segment, numbers)
-        known = segment.row_counts
-        new = np.array([n for n in numbers.tolist() if n >= 0 and n not in known], np.int64)
-        if len(new):
-            counts, found = np.zeros(len(new), np.int64), np.zeros(len(new), np.int64)
-            records = segment.words.record_offsets[new].astype(np.int64) * 8
-            nothing = np.empty(0, np.int32)
-            if unpack(
-                segment.words.postings,
-                records,
-                segment.kept,
-                segment.words.num_rows,
-                counts,
-                found,
-                nothing,
-                nothing,
-            ):
-                raise damaged(segment.words.folder / "postings.npy")
-            known.update(zip(new.tolist(), found.tolist(), strict=True))
-        return np.array([known[n] if n >= 0 else 0 for n in numbers.tolist()], np.int64)
-
-    def _row_counts(self, terms: Sequence[bytes]) -> I64:
-        """Live rows of all segments per term."""
-        from penstock.kernels.vocabulary import look_up
-
-        counts, joined = np.zeros(len(terms), np.int64), _joined(terms)
-        for segment in self._segments:
-            numbers = look_up(segment.words.terms, segment.words.term_offsets, *joined)[1]
-            counts += self._live_counts(segment, numbers)
-        return counts
+            return stored, stored
+        live, occurrences = np.zeros(len(numbers), np.int64), np.zeros(len(numbers), np.int64)
+        starts = words.record_offsets[np.maximum(numbers, 0)] if words.num_terms else numbers
+        records = np.where(numbers < 0, -1, starts.astype(np.int64) * 8)
+        nothing = np.empty(0, np.int32)
+        if unpack(
+            words.postings,
+            records,
+            segment.kept,
+            words.num_rows,
+            occurrences,
+            live,
+            nothing,
+            nothing,
+        ):
+            raise damaged(words.folder / "postings.npy")
+        return stored, live
 
     def _rarity(self, num_rows: float) -> float:
         return math.log1p((self.num_rows - num_rows + 0.5) / (num_rows + 0.5))
@@ -345,16 +447,17 @@ class WordsSearcher:
     def _scoring(self, query: Query, typos: int) -> _Scoring:
         """Weigh a query's terms: by how often it has them and how rare they are."""
         terms = query.counts()
-        found = dict(zip(terms, self._row_counts(list(terms)).tolist(), strict=True))
+        entries = self._entries(terms)
         weights = {
-            term: count * self._rarity(found[term]) for term, count in terms.items() if found[term]
+            term: count * self._rarity(entries[term].num_rows)
+            for term, count in terms.items()
+            if entries[term].num_rows
         }
         groups = [self._beginning(*prefix) for prefix in query.prefixes]
         if typos:
-            for word in dict.fromkeys(query.telling()):
-                for term in word.parts:
-                    if term is not None and found[term] <= _RARE * self.num_rows:
-                        groups.append(self._similar(term, typos))
+            asked = {part for word in query.telling() for part in word.parts if part is not None}
+            rare = [t for t in sorted(asked) if entries[t].num_rows <= _RARE * self.num_rows]
+            groups += [self._similar(term, typos) for term in rare]
         for group in groups:
             # Terms of a group stand for one word: they are as rare as all of them together.
             together = self._rarity(min(self.num_rows, sum(count for count, _ in group.values())))
@@ -364,7 +467,10 @@ class WordsSearcher:
         raw = np.array([weights[term] for term in weightiest]) * (self._settings.k1 + 1.0)
         total = math.fsum(raw)
         scale = 2.0 ** math.floor(math.log2((_TOP - (1 << 20)) / total)) if total else 1.0
-        return _Scoring(weightiest, (raw * scale).astype(np.float32), scale)
+        entries = self._entries(weightiest)
+        return _Scoring(
+            [entries[term] for term in weightiest], (raw * scale).astype(np.float32), scale
+        )
 
     def _beginning(self, begins: bytes, itself: bytes) -> dict[bytes, tuple[int, float]]:
         """The most frequent terms that begin so: live rows and share of the weight of each."""
@@ -377,9 +483,9 @@ class WordsSearcher:
             words = segment.words
             low, high = look_up(words.terms, words.term_offsets, *joined)[0].tolist()
             numbers = np.arange(low, high)
-            candidates.append((segment, numbers, self._live_counts(segment, numbers)))
+            candidates.append((segment, numbers, self._counts(segment, numbers)[1]))
         counts = _sums(candidates)
-        counts |= {itself: count for count in self._row_counts([itself]).tolist()}
+        counts[itself] = self._entries([itself])[itself].num_rows
         best = sorted((-count, term) for term, count in counts.items() if count)[:MAX_EXPANSIONS]
         return {term: (-count, 1.0) for count, term in best}
 
@@ -396,7 +502,7 @@ class WordsSearcher:
         for segment in self._segments:
             words = segment.words
             numbers, distances = find_similar(words.terms, words.term_offsets, letters, typos)
-            candidates.append((segment, numbers, self._live_counts(segment, numbers)))
+            candidates.append((segment, numbers, self._counts(segment, numbers)[1]))
             for number, distance in zip(numbers.tolist(), distances.tolist(), strict=True):
                 edits[_term(words, number)] = distance
         counts = {other: count for other, count in _sums(candidates).items() if other != term}
@@ -405,6 +511,20 @@ class WordsSearcher:
             other: (-count, SIMILAR_WEIGHT**distance)
             for distance, count, other in best[:MAX_SIMILAR]
         }
+
+
+def _present(scoring: _Scoring, segment_no: int) -> tuple[list[int], list[int], F32]:
+    """Of the terms that a segment has: records, rows and weights."""
+    records = [entry.records[segment_no] for entry in scoring.entries]
+    counts = [entry.stored[segment_no] for entry in scoring.entries]
+    if -1 not in records:
+        return records, counts, scoring.weights
+    present = [i for i, record in enumerate(records) if record >= 0]
+    return [records[i] for i in present], [counts[i] for i in present], scoring.weights[present]
+
+
+def _nothing(kind: type[_Scalar]) -> npt.NDArray[_Scalar]:
+    return np.empty(0, kind)
 
 
 def _sums(candidates: Iterable[tuple[_Segment, I64, I64]]) -> dict[bytes, int]:

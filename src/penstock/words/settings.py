@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 from penstock.errors import ConfigError
 
+# fmt: off
 LANGUAGES = (
-    "arabic armenian basque catalan czech danish dutch english esperanto estonian finnish french"
-    " german greek hindi hungarian indonesian irish italian lithuanian nepali norwegian persian"
-    " polish portuguese romanian russian serbian sesotho spanish swedish tamil turkish yiddish"
-).split()
+    "arabic", "armenian", "basque", "catalan", "czech", "danish", "dutch", "english", "esperanto",
+    "estonian", "finnish", "french", "german", "greek", "hindi", "hungarian", "indonesian",
+    "irish", "italian", "lithuanian", "nepali", "norwegian", "persian", "polish", "portuguese",
+    "romanian", "russian", "serbian", "sesotho", "spanish", "swedish", "tamil", "turkish",
+    "yiddish",
+)
+# fmt: on
 """Languages with a Snowball stemmer."""
 
 
@@ -43,3 +47,6 @@ class WordsSettings:
             raise ConfigError("k1", self.k1, "must be 0 or more and below 1000")
         if not 0 <= self.b <= 1:
             raise ConfigError("b", self.b, "must be in [0, 1]")
+
+
+DEFAULT = WordsSettings()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from penstock.kernels import I64
 from penstock.words.analysis import Analyzer, analysis_version
 from penstock.words.files import PADDING_BYTES, Words
 from penstock.words.merging import Run, join_vocabularies, packed, sort_terms, write_segment
-from penstock.words.settings import WordsSettings
+from penstock.words.settings import DEFAULT, WordsSettings
 
 I32 = npt.NDArray[np.int32]
 U32 = npt.NDArray[np.uint32]
@@ -50,7 +50,7 @@ class WordsWriter:
         beside the result, of a quarter of the texts' size.
     """
 
-    def __init__(self, folder: Path, settings: WordsSettings = WordsSettings()) -> None:
+    def __init__(self, folder: Path, settings: WordsSettings = DEFAULT) -> None:
         self._folder = Path(folder)
         self._folder.mkdir(parents=True)
         self._analyzer = Analyzer(settings.language)
@@ -59,7 +59,7 @@ class WordsWriter:
         self._pending_bytes = self._pending_rows = self._memory_bytes = self._num_rows = 0
         self._pool: ThreadPoolExecutor | None = None
         self._waiting: list[Future[_Inverted]] = []
-        self._spill = None
+        self._spill: IO[bytes] | None = None
 
     def add(
         self,
@@ -134,10 +134,9 @@ class WordsWriter:
         self._memory_bytes += run.data.nbytes
         if self._memory_bytes > _MEMORY_BYTES:
             if self._spill is None:
-                self._spill = tempfile.TemporaryFile(dir=self._folder)
-            self._spill.seek(0, 2)
-            at = self._spill.tell()
-            self._spill.write(memoryview(run.data))
+                self._spill = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+            at = self._spill.seek(0, 2)
+            self._spill.write(run.data.tobytes())
             self._spill.flush()
             mapped = np.memmap(self._spill, np.uint32, "r", at, run.data.shape)
             run = _Inverted(mapped.view(np.ndarray), run.records, run.terms, run.lengths)
@@ -205,15 +204,15 @@ def merge_words(
         num_rows += int(kept.sum())
         new_rows.append(np.where(kept, names, -1))
         lengths.append(words.lengths[:, kept])
-    all_lengths = np.concatenate(lengths, axis=1)
+    all_lengths = np.concatenate(lengths, axis=1, dtype=np.int32, casting="unsafe")
     if order is not None:
-        places = np.full(num_rows, -1, np.int64)
+        places = np.full(num_rows + 1, -1, np.int64)  # the last is that of rows left out
         order = np.asarray(order, np.int64)
-        if order.shape == (num_rows,) and (not num_rows or 0 <= order.min() <= order.max() < num_rows):
+        if order.shape == (num_rows,) and ((order >= 0) & (order < num_rows)).all():
             places[order] = np.arange(num_rows)
-        if order.shape != (num_rows,) or (places < 0).any():
+        if order.shape != (num_rows,) or (places[:-1] < 0).any():
             raise ConfigError("order", order.shape, f"must be a permutation of {num_rows} rows")
-        new_rows = [np.where(rows < 0, -1, places[rows]) for rows in new_rows]
+        new_rows = [places[rows] for rows in new_rows]
         all_lengths = all_lengths[:, order]
     terms, ranks = join_vocabularies([_vocabulary(words) for words, _ in parts])
     runs = [
