@@ -26,7 +26,7 @@ _LANES = 16  # floats added side by side
 _CHAINS = 4  # sums in flight, for one addition waits 4 cycles for the one before
 _SLOTS = 8  # rows whose bits lie interleaved, a word of each in turn
 _PLANES = 4  # bits of a query's component
-_SCATTER = 3.0  # see `search_lists`; chosen by recall on file extensions, 0.1 to 13 % of the rows
+_WIDER = 3  # lists chosen by their centres' bits, for each that is read
 _AHEAD = 6  # rows asked for before they are needed
 
 _I32, _I64, _F32, _HALF = ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.HalfType()
@@ -366,19 +366,83 @@ def scores_of(query: Any, halves: Any, wanted: Any, scores: Any) -> None:
 
 @kernel
 def places_of(words: Any, allowed: Any, places: Any) -> Any:
-    """Where `allowed` (num_rows,) uint8 is not 0, into places; how many. words: it, 8 at a time."""
+    """Where `allowed` (num_rows,) holds 1, into places; how many. words: it, 8 rows each uint64."""
     found = 0
     for i in range(len(words)):
-        if words[i] != 0:
-            for row in range(8 * i, 8 * i + 8):
-                if allowed[row] != 0:
-                    places[found] = row
-                    found += 1
+        word = np.int64(words[i])
+        while word != 0:
+            places[found] = 8 * i + _lowest(word) // 8
+            word &= word - 1
+            found += 1
     for row in range(8 * len(words), len(allowed)):
         if allowed[row] != 0:
             places[found] = row
             found += 1
     return found
+
+
+@kernel
+def _nth(values: Any, size: Any, n: Any) -> Any:
+    """Reorder `values[:size]` so that the n greatest come first; the n-th of them."""
+    low, high = 0, size - 1
+    while low < high:
+        middle = values[(low + high) // 2]
+        left, right = low, high
+        while left <= right:
+            while values[left] > middle:
+                left += 1
+            while values[right] < middle:
+                right -= 1
+            if left <= right:
+                values[left], values[right] = values[right], values[left]
+                left, right = left + 1, right - 1
+        if n - 1 <= right:
+            high = right
+        elif n - 1 >= left:
+            low = left
+        else:
+            break
+    return values[n - 1]
+
+
+@kernel
+def second_lists(rows: Any, centres: Any, halves: Any, lists: Any, near: Any, chosen: Any) -> None:
+    """The nearest list of each row, and a second one, into chosen (num_rows, 2); -1 for none.
+
+    The second is near, too, but lies in another direction from the row: what a
+    query sees of the row's error against one list says little about the other.
+
+    Args:
+        rows: (num_rows, dim) float32.
+        centres: (num_lists, dim) float32, and halves: the same in uint16.
+        lists: (num_rows, num_candidates) int32; -1 for none.
+        near: Inner products of each row with those lists' centres.
+        chosen: Filled.
+
+    Source: Sun et al. 2023 (SOAR), equation 3 with lambda 1.
+    """
+    for row in range(len(rows)):
+        first, best = -1, np.float32(-np.inf)
+        for i in range(lists.shape[1]):
+            if lists[row, i] >= 0 and near[row, i] > best:
+                first, best = lists[row, i], near[row, i]
+        chosen[row, 0], chosen[row, 1] = first, -1
+        if first < 0:
+            continue
+        length = np.float32(0)
+        for i in range(rows.shape[1]):
+            length += rows[row, i] * rows[row, i]
+        rest = max(length - 2 * best + half_dot(centres[first], halves, first), np.float32(1e-9))
+        least = np.float32(np.inf)
+        for i in range(lists.shape[1]):
+            each = lists[row, i]
+            if each < 0 or each == first:
+                continue
+            size = half_dot(centres[each], halves, each)
+            along = length - best - near[row, i] + half_dot(centres[first], halves, each)
+            loss = length - 2 * near[row, i] + size + along * along / rest
+            if loss < least:
+                least, chosen[row, 1] = loss, each
 
 
 @kernel
@@ -473,8 +537,7 @@ def _bit_planes(query: Any, signs: Any, planes: Any) -> Any:
         value = np.int64(np.rint(turned[i] / unit))
         total += value
         for plane in range(_PLANES):
-            if (value >> plane) & 1:
-                planes[i // 64, plane] |= np.uint64(1) << np.uint64(i % 64)
+            planes[i // 64, plane] |= np.uint64((value >> plane) & 1) << np.uint64(i % 64)
     return unit, total
 
 
@@ -502,17 +565,15 @@ def _byte_dot(query: Any, codes: Any, row: Any) -> Any:
 
 
 @kernel
-def _nearest_first(scores: Any, keys: Any) -> None:
-    """Fill `keys` with a heap of the lists whose root is the nearest: its key is the least."""
-    for each in range(len(scores)):
-        keys[each] = ~_key(scores[each], each)
-    for at in range(len(keys) // 2 - 1, -1, -1):
+def _order(keys: Any, size: Any) -> None:
+    """Make a heap whose root is the least."""
+    for at in range(size // 2 - 1, -1, -1):
         key, hole = keys[at], at
         while True:
             child = 2 * hole + 1
-            if child >= len(keys):
+            if child >= size:
                 break
-            if child + 1 < len(keys) and keys[child + 1] < keys[child]:
+            if child + 1 < size and keys[child + 1] < keys[child]:
                 child += 1
             if keys[child] >= key:
                 break
@@ -522,49 +583,90 @@ def _nearest_first(scores: Any, keys: Any) -> None:
 
 
 @kernel
-def _take_nearest(keys: Any, left: Any) -> Any:
-    """Take the nearest list off a heap of `left` lists."""
-    each = 0xFFFF_FFFF - (~keys[0] & 0xFFFF_FFFF)
-    _sink(keys, left - 1, keys[left - 1])
-    return each
+def _all_lists(query: Any, centres: Any, taken: Any, keys: Any) -> Any:
+    """Fill `keys` with a heap of the lists not taken yet, the nearest at its root; how many."""
+    size = 0
+    for each in range(len(taken)):
+        if not taken[each]:
+            keys[size] = ~_key(half_dot(query, centres, each), each)
+            size += 1
+    _order(keys, size)
+    return size
+
+
+@kernel
+def _near_lists(
+    query: Any, centres: Any, bits: Any, factors: Any, planes: Any, settings: Any, keys: Any, n: Any
+) -> Any:
+    """The same for the n nearest lists or a few more, which are found by their centres' bits."""
+    num_lists = len(centres) - 1
+    settings[0], settings[3] = half_dot(query, centres, num_lists), np.float32(-np.inf)
+    rough = np.empty(len(factors), np.float32)
+    for block in range(len(bits)):
+        _bit_scores(planes, bits, factors, block, settings, rough[block * _SLOTS :])
+    threshold = _nth(rough[:num_lists].copy(), num_lists, n)
+    size = 0
+    for each in range(num_lists):
+        if rough[each] >= threshold:
+            keys[size] = ~_key(half_dot(query, centres, each), each)
+            size += 1
+    _order(keys, size)
+    return size
 
 
 @kernel
 def rank_lists(query: Any, centres: Any, ranks: Any) -> None:
     """Rank of each list for a query, 0 for the nearest, into ranks (num_lists,)."""
-    scores = np.empty(len(centres), np.float32)
-    for each in range(len(centres)):
-        scores[each] = half_dot(query, centres, each)
-    keys = np.empty(len(centres), np.int64)
-    _nearest_first(scores, keys)
-    for rank in range(len(centres)):
-        ranks[_take_nearest(keys, len(centres) - rank)] = rank
+    keys = np.empty(len(ranks), np.int64)
+    size = _all_lists(query, centres, np.zeros(len(ranks), np.bool_), keys)
+    for rank in range(size):
+        ranks[0xFFFF_FFFF - (~keys[0] & 0xFFFF_FFFF)] = rank
+        _sink(keys, size - rank - 1, keys[size - rank - 1])
 
 
 @kernel
 def _open_slots(slots: Any, start: Any, allowed: Any) -> Any:
     """A bit for each of the 8 slots from `start` whose row is allowed."""
-    bits = 0
+    bits = np.int64(0)
+    if slots[start + _SLOTS - 1] >= 0:  # a full block: no branch
+        for lane in range(_SLOTS):
+            bits |= np.int64(allowed[slots[start + lane]] != 0) << lane
+        return bits
     for lane in range(_SLOTS):
         place = slots[start + lane]
         if place >= 0 and (len(allowed) == 0 or allowed[place] != 0):
-            bits |= 1 << lane
+            bits |= np.int64(1) << lane
     return bits
 
 
 @kernel
 def _byte_scores(
-    query: Any, codes: Any, factors: Any, start: Any, lanes: Any, frame: Any, scores: Any
+    query: Any, codes: Any, factors: Any, start: Any, lanes: Any, settings: Any, scores: Any
 ) -> Any:
     """Score those of the 8 rows from `start` that are in `lanes`; which reach the threshold."""
-    reach = 0
+    reach = np.int64(0)
     for lane in range(_SLOTS):
         if (lanes >> lane) & 1:
             score = factors[start + lane] * np.float32(_byte_dot(query, codes, start + lane))
-            scores[lane] = score * frame[1]
-            if scores[lane] >= frame[3]:
-                reach |= 1 << lane
+            scores[lane] = score * settings[1]
+            if scores[lane] >= settings[3]:
+                reach |= np.int64(1) << lane
     return reach
+
+
+@kernel
+def _distinct(keys: Any, size: Any) -> Any:
+    """The places of some keys, ascending and each once, int32."""
+    places = np.empty(size, np.int32)
+    for i in range(size):
+        places[i] = 0xFFFF_FFFF - (keys[i] & 0xFFFF_FFFF)
+    places.sort()
+    found = 0
+    for i in range(size):
+        if i == 0 or places[i] != places[i - 1]:
+            places[found] = places[i]
+            found += 1
+    return places[:found]
 
 
 @kernel
@@ -572,9 +674,12 @@ def search_lists(
     query: Any,
     halves: Any,
     centres: Any,
+    centre_bits: Any,
+    centre_factors: Any,
+    signs: Any,
+    spread: Any,
     firsts: Any,
     slots: Any,
-    frame: Any,
     bits: Any,
     codes: Any,
     factors: Any,
@@ -589,14 +694,16 @@ def search_lists(
     """The best k of the rows in the lists nearest to a query; how many were found.
 
     Reads `least_probes` lists, then on until they held `least_allowed` allowed
-    rows (and more, the fewer the first ones held) and k candidates; scores the
-    best `depth` rows again from `halves`.
+    rows (and more, the fewer the first ones held), and k different ones; scores
+    the best `depth` candidates again from `halves`.
 
     The arrays:
-        centres: (num_lists, dim) uint16 halves.
+        centres: (num_lists + 1, dim) uint16 halves; the last is the mean of the others.
+        centre_bits: (num_lists / 8 or one more, num_words * 8): the centres as a list of rows
+            about that mean; centre_factors: theirs.
+        signs: (num_rounds, dim) of `rotate`; spread: (dim,), see `encode_bytes`.
         firsts: (num_lists + 1,) int64: the slots of each list, a multiple of 8.
-        slots: (num_slots,) int32: the place of each; -1 fills up a list.
-        frame: Signs of `rotate`, (num_rounds, dim), or with bytes their spread, (1, dim).
+        slots: (num_slots,) int32: the place of each; -1 fills up a list. A row has two slots.
         bits: As `encode_bits` writes them; empty where there are bytes.
         codes: (num_slots, dim) int8, as `encode_bytes` writes them; empty where there are bits.
         factors: (num_slots,) float32; NaN where a slot has no row.
@@ -604,33 +711,42 @@ def search_lists(
         scores: (k,) float32, filled; places: (k,) int64, filled.
         seen: (3,) int64, filled: lists read, codes scored, rows scored from halves.
     """
-    num_lists, by_bits = len(centres), len(bits) > 0
-    near = np.empty(num_lists, np.float32)
-    for each in range(num_lists):
-        near[each] = half_dot(query, centres, each)
+    num_lists, by_bits = len(firsts) - 1, len(bits) > 0
+    planes = np.zeros((centre_bits.shape[1] // _SLOTS, _PLANES), np.uint64)
+    settings = np.empty(4, np.float32)
+    unit, total = _bit_planes(query, signs, planes)
+    settings[1], settings[2] = 2 * unit, np.float32(total) / 2
+    taken = np.zeros(num_lists, np.bool_)
     order = np.empty(num_lists, np.int64)
-    _nearest_first(near, order)
-    planes = np.zeros((bits.shape[1] // _SLOTS, _PLANES), np.uint64)
-    short = np.empty(0, np.int16)
-    settings = np.zeros(4, np.float32)
-    if by_bits:
-        unit, total = _bit_planes(query, frame, planes)
-        settings[1], settings[2] = 2 * unit, np.float32(total) / 2
+    near = _WIDER * least_probes + _SLOTS * _SLOTS
+    if 2 * near < num_lists:
+        left = _near_lists(
+            query, centres, centre_bits, centre_factors, planes, settings, order, near
+        )
     else:
-        short, settings[1] = _short_query(query, frame[0])
+        left = _all_lists(query, centres, taken, order)
+    short = np.empty(0, np.int16)
+    if not by_bits:
+        short, settings[1] = _short_query(query, spread)
     settings[3] = -np.inf
     rough = np.empty(_SLOTS, np.float32)
-    keys = np.empty(depth, np.int64)
+    keys = np.empty(4 * depth + _SLOTS, np.int64)
     size, probes, scanned = 0, 0, 0
     while probes < num_lists and (
-        probes < least_probes or scanned < least_allowed or size < len(scores)
+        probes < least_probes or scanned < least_allowed or scanned < 2 * len(scores)
     ):
-        each = _take_nearest(order, num_lists - probes)
+        if left == 0:
+            left = _all_lists(query, centres, taken, order)
+        settings[0] = _score_of(~order[0])
+        each = 0xFFFF_FFFF - (~order[0] & 0xFFFF_FFFF)
+        taken[each] = True
+        left -= 1
+        _sink(order, left, order[left])
         probes += 1
         if probes == least_probes + 1 and scanned < least_allowed:
-            # Allowed rows are rarer here than elsewhere: the best lie scattered, so look at more.
-            least_allowed += int(_SCATTER * (least_allowed - scanned))
-        settings[0] = near[each]
+            # Allowed rows are rarer near the query than elsewhere, so the best lie scattered.
+            rarer = least_allowed / max(scanned, 1)
+            least_allowed = int(least_allowed * min(rarer, 1000.0) ** 2)
         for start in range(firsts[each], firsts[each + 1], _SLOTS):
             lanes = (1 << _SLOTS) - 1
             if len(allowed) > 0 or slots[start + _SLOTS - 1] < 0:
@@ -646,11 +762,14 @@ def search_lists(
             while reach != 0:
                 lane = _lowest(reach)
                 reach &= reach - 1
-                size = _keep(keys, size, _key(rough[lane], slots[start + lane]))
-            if size == depth:
-                settings[3] = _score_of(keys[0])
-    seen[0], seen[1], seen[2] = probes, scanned, size
-    chosen = np.empty(size, np.int32)
-    for i in range(size):
-        chosen[i] = 0xFFFF_FFFF - (keys[i] & 0xFFFF_FFFF)
+                keys[size] = _key(rough[lane], slots[start + lane])
+                size += 1
+            if size >= 4 * depth:
+                settings[3] = _score_of(_nth(keys, size, depth))
+                size = depth
+    if size > depth:
+        _nth(keys, size, depth)
+        size = depth
+    chosen = _distinct(keys, size)
+    seen[0], seen[1], seen[2] = probes, scanned, len(chosen)
     return best_of(query, halves, chosen, scores, places)

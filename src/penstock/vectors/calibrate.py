@@ -4,6 +4,12 @@ The allowed rows of a random filter of selectivity s hold the k best where the
 whole segment holds its k / s best. So a segment measures how much of its best
 10, 100 and 1000 rows the nearest lists hold, and a filtered search reads off
 the curve of its depth k / s.
+
+What is asked matters. A row lies among its like, and a fifth of the lists that
+a real question needs holds its neighbours. Half way between two rows taken at
+random is a better stand-in: over 215k chunks of code and documents, 98 % of the
+best 10 took 163 lists of 1856, real questions took 111 (about code) and 140
+(about nothing in there) for 95 %; rows took 73 and 25.
 """
 
 from __future__ import annotations
@@ -18,63 +24,66 @@ import numpy as np
 
 from penstock.vectors.files import Facts
 from penstock.vectors.lists import I32, in_threads
+from penstock.vectors.plan import F32, I64
 
 DEPTHS = (10, 100, 1000)
 """How many best rows each curve is about."""
 
 _LOG_DEPTHS = [math.log(depth) for depth in DEPTHS]
 
-TARGET = 0.98
+TARGET = 0.985
 """Recall that the lists are read for."""
 
-MARGIN = 1.3
-"""A real question lies farther from the rows than they from each other: it reads so many times
-the lists that a row needs for the same recall."""
+MARGIN = 1.25
+"""So many times the lists that a curve names: the curves are of a sample."""
 
 _QUERIES = 200
 _CHUNK = 25
 
 
 def measure_lists(
-    halves: Any, centres: Any, list_of: I32, seed: int
+    halves: Any, centres: Any, lists_of: I32, seed: int
 ) -> tuple[list[int], list[list[float]]]:
-    """Recall by the number of lists read, with rows of the segment as queries.
+    """Recall by the number of lists read.
 
     Returns:
         Numbers of lists, ascending to all of them, and for each of `DEPTHS` the
-        share of so many best rows (the query's own left out) that those lists hold.
+        share of so many best rows that those lists hold.
     """
     from penstock.kernels import vectors as kernels
 
-    present = np.nonzero(list_of >= 0)[0]
-    chosen = np.random.default_rng(seed + 1).permutation(present)[:_QUERIES]
-    queries = halves[chosen].view(np.float16).astype(np.float32)
-    depth = min(DEPTHS[-1] + 1, len(present))
+    present = np.nonzero(lists_of[:, 0] >= 0)[0]
+    queries = draw_questions(halves, present, np.random.default_rng(seed + 1))
+    depth, total = min(DEPTHS[-1], len(present)), len(centres) - 1
 
     def ranks(start: int) -> Any:
         some = queries[start : start + _CHUNK]
         scores = np.empty((len(some), depth), np.float32)
         places = np.empty((len(some), depth), np.int64)
         kernels.best_of_all(some, halves, scores, places, np.zeros(len(some), np.int64))
-        found = np.empty((len(some), depth - 1), np.int64)
-        by_list = np.empty(len(centres), np.int64)
-        for i, own in enumerate(chosen[start : start + _CHUNK]):
-            others = places[i][places[i] != own][: depth - 1]
-            kernels.rank_lists(some[i], centres, by_list)
-            found[i] = by_list[list_of[others]]
-        return found
+        needed = np.empty((len(some), depth), np.int64)
+        by_list = np.empty(total + 1, np.int64)
+        by_list[-1] = total  # of a row without a second list
+        for i, query in enumerate(some):
+            kernels.rank_lists(query, centres, by_list[:total])
+            needed[i] = by_list[lists_of[places[i]]].min(axis=1)
+        return needed
 
     needed = np.concatenate(in_threads(ranks, range(0, len(queries), _CHUNK)))
-    total = len(centres)
     efforts = np.unique(np.append(np.geomspace(1, total, 40).round(), total).astype(np.int64))
     recall = [
-        [
-            round(float((needed[:, :best] < probes).mean()), 4) if depth > 1 else 1.0
-            for probes in efforts
-        ]
+        [round(float((needed[:, :best] < probes).mean()), 4) for probes in efforts]
         for best in DEPTHS
     ]
     return efforts.tolist(), recall
+
+
+def draw_questions(halves: Any, present: I64 | I32, rng: np.random.Generator) -> F32:
+    """Stand-ins for questions, (num_queries, dim): each lies half way between two rows."""
+    rows = halves[rng.choice(present, (_QUERIES, 2))].view(np.float16).astype(np.float32)
+    lengths = np.linalg.norm(rows, axis=2, keepdims=True)
+    queries: F32 = (rows / np.maximum(lengths, 1e-9)).sum(axis=1)
+    return queries
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,7 @@ class Curves:
 
 
 def _margin(share: float) -> float:
+    """By how much to exceed a curve: more under a predicate, for fewer rows vary more."""
     return MARGIN * math.pow(share, -0.12)
 
 

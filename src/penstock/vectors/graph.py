@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from penstock.cores import num_cores
-from penstock.vectors.calibrate import DEPTHS
+from penstock.vectors.calibrate import DEPTHS, draw_questions
 from penstock.vectors.files import Facts, damaged, map_array
 from penstock.vectors.lists import faiss_threads
 from penstock.vectors.plan import F32, I64
@@ -21,7 +21,6 @@ _WIDTH = 100  # candidates while building: 200 took twice as long for 0.003 of r
 _SAMPLE = 65_536
 _BLOCK = 16_384
 _EFS = (16, 32, 64, 128, 256, 512, 1024, 2048)
-_QUERIES = 200
 
 
 def build_graph(folder: Path, halves: Any, facts: Facts, seed: int) -> Facts:
@@ -61,8 +60,7 @@ def _measure(
     from penstock.kernels import vectors as kernels
 
     faiss = _faiss()
-    chosen = rng.permutation(slots)[:_QUERIES]
-    queries = halves[chosen].view(np.float16).astype(np.float32)
+    queries = draw_questions(halves, slots, rng)
     depth = min(DEPTHS[-1], len(slots))
     true = np.empty((len(queries), depth), np.int64)
     scores = np.empty((len(queries), depth), np.float32)

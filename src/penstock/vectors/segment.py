@@ -20,16 +20,19 @@ from penstock.vectors.settings import VectorSettings
 FLAT_ROWS = 16_384
 """With fewer vectors `auto` is flat."""
 
-# What the planner weighs, in ns at 384 dimensions on one core (`_cost` scales them by dim).
-_GATHER_NS = 60.0  # a row scored from float16 where it lies
-_CENTRE_NS = 25.0  # a list's centre scored
-_CODE_NS = {"sq8": 20.0, "rabitq": 4.0}  # a row scored by its code
-_LOOK_NS = 1.5  # a row asked whether it is allowed
+_BITS_FROM = 128  # dimensions: see `VectorSettings.codes`
+
+# What the planner weighs, in ns at 384 dimensions on a busy core; only the ratios matter.
+_GATHER_NS = 50.0  # a row scored from float16 where it lies
+_AGAIN_NS = 300.0  # the same for a candidate, whose row is in no cache, and its turn in a heap
+_CENTRE_NS = 19.0  # a list's centre scored
+_CODE_NS = {"sq8": 40.0, "rabitq": 5.0}  # a row scored by its code
+_LOOK_NS = 2.0  # a row asked whether it is allowed
 
 _ROWS_A_STEP = 20  # rows that a graph's walk scores for each of its ef
 
 # Rows scored again from float16: so many, and so many for each one wanted.
-_DEPTH = {"sq8": (30, 2), "rabitq": (100, 6)}
+_DEPTH = {"sq8": (60, 4), "rabitq": (120, 8)}
 
 _EVERY = np.empty(0, np.uint8)
 _EVERY.flags.writeable = False
@@ -55,13 +58,14 @@ def build_search(folder: Path, settings: VectorSettings | None = None, *, seed: 
     if kind == "hnsw":
         write_facts(folder, build_graph(folder, halves, facts, seed))
         return
-    list_of = build_lists(folder, halves, settings.codes, seed, total)
-    centres = map_array(folder / "centres.npy", np.uint16, (total, facts.dim))
-    efforts, recall = measure_lists(halves, centres, list_of, seed)
-    facts = replace(
-        facts, kind="ivf", codes=settings.codes, lists=total, efforts=efforts, recall=recall
-    )
-    write_facts(folder, facts)
+    codes = settings.codes
+    if codes == "auto":
+        codes = "rabitq" if facts.dim >= _BITS_FROM else "sq8"
+    lists_of = build_lists(folder, halves, codes, seed, total)
+    centres = map_array(folder / "centres.npy", np.uint16, (total + 1, facts.dim))
+    efforts, recall = measure_lists(halves, centres, lists_of, seed)
+    facts = replace(facts, kind="ivf", codes=codes, lists=total)
+    write_facts(folder, replace(facts, efforts=efforts, recall=recall))
 
 
 def _open_halves(folder: Path, facts: Facts) -> Any:
@@ -256,13 +260,12 @@ class Vectors:
         probes = self.curves.probes(k / share, share, effort)
         if self.graph is not None:
             return self._ask_graph(exactly, allowed, probes)
-        lists, wide = self.facts.lists, self.dim / 384
+        lists, wide = self.facts.lists, (self.dim + 64) / 448
         probes = min(probes, lists)
-        base, each = _DEPTH[self.facts.codes]
-        depth = min(count, max(k, round((base + each * k) * max(1.0, effort))))
-        scanned = self.num_vectors * probes / lists
+        depth = min(2 * count, self._depth(k, effort))
+        scanned = 2 * self.num_vectors * probes / lists  # a row lies in two of them
         code = scanned * share * _CODE_NS[self.facts.codes]
-        cost = (lists * _CENTRE_NS + code + depth * _GATHER_NS) * wide
+        cost = (lists * _CENTRE_NS + code) * wide + depth * _AGAIN_NS
         cost += 0 if allowed is None else scanned * _LOOK_NS
         if count * _GATHER_NS * wide <= cost:
             return _gather(exactly, allowed)
@@ -275,6 +278,14 @@ class Vectors:
             least_allowed=0 if allowed is None else int(scanned * share),
             depth=depth,
         )
+
+    def _depth(self, k: int, effort: float) -> int:
+        """How many candidates to score again: a bit's error shrinks with the root of the width."""
+        base, each = _DEPTH[self.facts.codes]
+        wider = max(1.0, effort)
+        if self.facts.codes == "rabitq":
+            wider *= max(1.0, (384 / self.dim) ** 0.5)
+        return max(2 * k, round((base + each * k) * min(wider, self.num_rows)))
 
     def _ask_graph(self, exactly: _Asked, allowed: Mask | None, ef: int) -> _Asked:
         """Weigh the walk, which asks some 20 rows for each of its ef, against scoring them all."""
@@ -319,9 +330,12 @@ class Vectors:
             query,
             self.halves,
             lists.centres,
+            lists.centre_bits,
+            lists.centre_factors,
+            lists.signs,
+            lists.spread,
             lists.firsts,
             lists.slots,
-            lists.frame,
             lists.bits,
             lists.codes,
             lists.factors,
