@@ -184,6 +184,21 @@ def _flip(builder: Any, bits: Any) -> Any:
 
 
 @intrinsic
+def _signs_at(typing: Any, values: Any, start: Any) -> Any:
+    """A bit for each of 16 floats from `start`, 1 where it is above 0."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        start = context.cast(builder, args[1], signature.args[1], types.int64)
+        at = builder.gep(_array(context, builder, signature, args, 0).data, [start])
+        floats = ir.VectorType(_F32, _LANES)
+        some = builder.load(builder.bitcast(at, floats.as_pointer()), align=4)
+        above = builder.fcmp_ordered(">", some, ir.Constant(floats, [0.0] * _LANES))
+        return builder.zext(builder.bitcast(above, ir.IntType(_LANES)), _I64)
+
+    return types.int64(values, start), codegen
+
+
+@intrinsic
 def _bit_scores(
     typing: Any, planes: Any, bits: Any, factors: Any, block: Any, frame: Any, scores: Any
 ) -> Any:
@@ -406,46 +421,6 @@ def _nth(values: Any, size: Any, n: Any) -> Any:
 
 
 @kernel
-def second_lists(rows: Any, centres: Any, halves: Any, lists: Any, near: Any, chosen: Any) -> None:
-    """The nearest list of each row, and a second one, into chosen (num_rows, 2); -1 for none.
-
-    The second is near, too, but lies in another direction from the row: what a
-    query sees of the row's error against one list says little about the other.
-
-    Args:
-        rows: (num_rows, dim) float32.
-        centres: (num_lists, dim) float32, and halves: the same in uint16.
-        lists: (num_rows, num_candidates) int32; -1 for none.
-        near: Inner products of each row with those lists' centres.
-        chosen: Filled.
-
-    Source: Sun et al. 2023 (SOAR), equation 3 with lambda 1.
-    """
-    for row in range(len(rows)):
-        first, best = -1, np.float32(-np.inf)
-        for i in range(lists.shape[1]):
-            if lists[row, i] >= 0 and near[row, i] > best:
-                first, best = lists[row, i], near[row, i]
-        chosen[row, 0], chosen[row, 1] = first, -1
-        if first < 0:
-            continue
-        length = np.float32(0)
-        for i in range(rows.shape[1]):
-            length += rows[row, i] * rows[row, i]
-        rest = max(length - 2 * best + half_dot(centres[first], halves, first), np.float32(1e-9))
-        least = np.float32(np.inf)
-        for i in range(lists.shape[1]):
-            each = lists[row, i]
-            if each < 0 or each == first:
-                continue
-            size = half_dot(centres[each], halves, each)
-            along = length - best - near[row, i] + half_dot(centres[first], halves, each)
-            loss = length - 2 * near[row, i] + size + along * along / rest
-            if loss < least:
-                least, chosen[row, 1] = loss, each
-
-
-@kernel
 def rotate(vector: Any, signs: Any) -> None:
     """Turn a float32 vector (dim,) in place, so that its weight spreads evenly over its bits.
 
@@ -462,6 +437,12 @@ def rotate(vector: Any, signs: Any) -> None:
             vector[i] *= signs[turn, i]
         window = vector[:width] if turn % 2 == 0 else vector[dim - width :]
         half = 1
+        if width >= 4:  # the first two steps as one
+            for i in range(0, width, 4):
+                a, b = window[i] + window[i + 1], window[i] - window[i + 1]
+                c, d = window[i + 2] + window[i + 3], window[i + 2] - window[i + 3]
+                window[i], window[i + 1], window[i + 2], window[i + 3] = a + c, b + d, a - c, b - d
+            half = 4
         while half < width:
             for start in range(0, width, 2 * half):
                 for i in range(start, start + half):
@@ -473,35 +454,188 @@ def rotate(vector: Any, signs: Any) -> None:
 
 
 @kernel
-def encode_bits(
-    halves: Any, places: Any, centres: Any, firsts: Any, signs: Any, bits: Any, factors: Any
-) -> None:
-    """A bit a component for each slot of some lists: the sign of its turned residual.
+def _encode(turned: Any, centre: Any, rest: Any, words: Any) -> Any:
+    """Signs of a turned row's residual into words (num_words,); the factor that belongs to it.
 
-    places (num_slots,), -1 for none; centres (num_lists, dim) turned; firsts
-    (num_lists + 1,) slots; bits (num_slots / 8, num_words * 8); factors (num_slots,),
-    which turn a sum over signs into an inner product.
+    The factor turns a sum over signs into an inner product. rest (64 * num_words,)
+    is room for the residual; what is beyond its width must be 0.
 
     Source: Gao and Long 2024 (RaBitQ), section 3, without the second error factor.
     """
-    dim = halves.shape[1]
-    vector = np.empty(dim, np.float32)
+    squares, total = np.float32(0), np.float32(0)
+    for i in range(len(centre)):
+        rest[i] = turned[i] - centre[i]
+    for i in range(len(centre)):
+        squares += rest[i] * rest[i]
+        total += abs(rest[i])
+    for word in range(len(words)):
+        bits = np.int64(0)
+        for part in range(0, 64, _LANES):
+            bits |= _signs_at(rest, 64 * word + part) << part
+        words[word] = np.uint64(bits)
+    return squares / total if total > 0 else np.float32(0)
+
+
+@kernel
+def encode_centres(centres: Any, turned: Any, middle: Any, bits: Any, factors: Any) -> None:
+    """Bits of turned centres (num_lists, dim) about their turned middle (dim,), as of one list."""
+    words = np.empty(bits.shape[1] // _SLOTS, np.uint64)
+    rest = np.zeros(64 * len(words), np.float32)
+    factors[:] = np.nan
     for each in range(len(centres)):
-        for slot in range(firsts[each] - firsts[0], firsts[each + 1] - firsts[0]):
-            if places[slot] < 0:
-                factors[slot] = np.nan
-                continue
-            for i in range(dim):
-                vector[i] = _half_at(halves, places[slot], i)
-            rotate(vector, signs)
-            squares, total = np.float32(0), np.float32(0)
-            for i in range(dim):
-                value = vector[i] - centres[each, i]
-                squares += value * value
-                total += abs(value)
-                if value > 0:
-                    bits[slot // 8, (i // 64) * 8 + slot % 8] |= np.uint64(1) << np.uint64(i % 64)
-            factors[slot] = squares / total if total > 0 else np.float32(0)
+        factors[each] = _encode(turned[each], middle, rest, words)
+        for word in range(len(words)):
+            bits[each // _SLOTS, word * _SLOTS + each % _SLOTS] = words[word]
+
+
+@kernel
+def _candidates(
+    row: Any,
+    groups: Any,
+    group_firsts: Any,
+    num_groups: Any,
+    centres: Any,
+    bits: Any,
+    factors: Any,
+    planes: Any,
+    settings: Any,
+    keys: Any,
+) -> Any:
+    """Keys of the lists that seem nearest to a row, of those of its nearest groups; how many."""
+    near = np.empty(num_groups, np.int64)
+    size = 0
+    for group in range(len(groups)):
+        size = _keep(near, size, _key(half_dot(row, groups, group), group))
+    settings[0], settings[3] = half_dot(row, centres, len(centres) - 1), np.float32(-np.inf)
+    rough = np.empty(_SLOTS, np.float32)
+    found = 0
+    for i in range(size):
+        group = 0xFFFF_FFFF - (near[i] & 0xFFFF_FFFF)
+        first, last = group_firsts[group], group_firsts[group + 1]
+        for block in range(first // _SLOTS, (last + _SLOTS - 1) // _SLOTS):
+            reach = _bit_scores(planes, bits, factors, block, settings, rough)
+            while reach != 0:
+                lane = _lowest(reach)
+                reach &= reach - 1
+                each = block * _SLOTS + lane
+                if first <= each < last:  # the next group's lists may begin in this block
+                    found = _keep(keys, found, _key(rough[lane], each))
+            if found == len(keys):
+                settings[3] = _score_of(keys[0])
+    return found
+
+
+@kernel
+def place_rows(
+    halves: Any,
+    groups: Any,
+    group_firsts: Any,
+    num_groups: Any,
+    num_looked: Any,
+    centres: Any,
+    turned_centres: Any,
+    bits: Any,
+    factors: Any,
+    signs: Any,
+    lists: Any,
+    codes: Any,
+    code_factors: Any,
+) -> None:
+    """The nearest list of each row, and a second one, into lists (num_rows, 2); -1 for none.
+
+    The second is near, too, but lies in another direction from the row: what
+    hides the row from a query in one list does not in the other.
+
+    The arrays:
+        halves: (num_rows, dim) uint16; a row of NaN gets no list.
+        groups: (num_groups, dim) halves; group_firsts: the first list of each, and the end.
+        num_groups: In how many of them to look.
+        num_looked: Lists that may become a row's two, by their centres' bits.
+        centres, bits, factors, signs: As for `search_lists`.
+        turned_centres: (num_lists, dim) float32.
+        codes: (num_rows, 2, num_words) uint64, filled with the row's bits in each of its
+            lists; code_factors: (num_rows, 2), filled. Both may be empty: then they are left out.
+
+    Source: Sun et al. 2023 (SOAR), equation 3 with lambda 1.
+    """
+    dim = halves.shape[1]
+    row, first_centre = np.empty(dim, np.float32), np.empty(dim, np.float32)
+    planes = np.empty((bits.shape[1] // _SLOTS, _PLANES), np.uint64)
+    rest = np.zeros(64 * len(planes), np.float32)
+    settings = np.empty(4, np.float32)
+    keys = np.empty(num_looked, np.int64)
+    near = np.empty(num_looked, np.float32)
+    for place in range(len(halves)):
+        for i in range(dim):
+            row[i] = _half_at(halves, place, i)
+        lists[place, 0], lists[place, 1] = -1, -1
+        if row[0] != row[0]:
+            continue
+        planes[:] = 0
+        turned, unit, total = _bit_planes(row, signs, planes)
+        settings[1], settings[2] = 2 * unit, np.float32(total) / 2
+        found = _candidates(
+            row, groups, group_firsts, num_groups, centres, bits, factors, planes, settings, keys
+        )
+        first, best = 0, np.float32(-np.inf)
+        for i in range(found):
+            keys[i] = 0xFFFF_FFFF - (keys[i] & 0xFFFF_FFFF)
+            near[i] = half_dot(row, centres, keys[i])
+            if near[i] > best or (near[i] == best and keys[i] < first):
+                first, best = keys[i], near[i]
+        for i in range(dim):
+            first_centre[i] = _half_at(centres, first, i)
+        length = np.float32(0)
+        for i in range(dim):
+            length += row[i] * row[i]
+        size = half_dot(first_centre, centres, first)  # 1, but for rounding, as all are
+        short = max(length - 2 * best + size, np.float32(1e-9))
+        second, least = -1, np.float32(np.inf)
+        for i in range(found):
+            if keys[i] != first:
+                along = length - best - near[i] + half_dot(first_centre, centres, keys[i])
+                loss = size - 2 * near[i] + along * along / short
+                if loss < least or (loss == least and keys[i] < second):
+                    second, least = keys[i], loss
+        lists[place, 0], lists[place, 1] = first, second
+        if len(codes) > 0:
+            for i in range(2):
+                if lists[place, i] >= 0:
+                    code_factors[place, i] = _encode(
+                        turned, turned_centres[lists[place, i]], rest, codes[place, i]
+                    )
+
+
+@kernel
+def interleave(
+    codes: Any, code_factors: Any, slots: Any, which: Any, bits: Any, factors: Any
+) -> None:
+    """Put the codes of `place_rows` into slots: of places slots (num_slots,), lists which."""
+    for slot in range(len(slots)):
+        factors[slot] = np.nan
+        if slots[slot] >= 0:
+            factors[slot] = code_factors[slots[slot], which[slot]]
+            for word in range(codes.shape[2]):
+                at = word * _SLOTS + slot % _SLOTS
+                bits[slot // _SLOTS, at] = codes[slots[slot], which[slot], word]
+
+
+@kernel
+def keep_best(scores: Any, start: Any, keys: Any, sizes: Any) -> None:
+    """Add scores (num_queries, num_rows) of the rows from `start` to a heap for each query."""
+    for query in range(len(scores)):
+        size = sizes[query]
+        for i in range(scores.shape[1]):
+            if scores[query, i] == scores[query, i]:
+                size = _keep(keys[query], size, _key(scores[query, i], start + i))
+        sizes[query] = size
+
+
+@kernel
+def unpack_best(keys: Any, sizes: Any, scores: Any, places: Any) -> None:
+    """What `keep_best` kept, best first."""
+    for query in range(len(keys)):
+        _unpack(keys[query], sizes[query], scores[query], places[query])
 
 
 @kernel
@@ -525,7 +659,7 @@ def encode_bytes(halves: Any, places: Any, spread: Any, codes: Any, factors: Any
 
 @kernel
 def _bit_planes(query: Any, signs: Any, planes: Any) -> Any:
-    """Planes (num_words, 4) of the turned query; its unit, and the sum of its components."""
+    """Add to planes (num_words, 4) the query's; it turned, its unit, the sum of its components."""
     turned = query.copy()
     rotate(turned, signs)
     largest = np.float32(0)
@@ -538,7 +672,7 @@ def _bit_planes(query: Any, signs: Any, planes: Any) -> Any:
         total += value
         for plane in range(_PLANES):
             planes[i // 64, plane] |= np.uint64((value >> plane) & 1) << np.uint64(i % 64)
-    return unit, total
+    return turned, unit, total
 
 
 @kernel
@@ -714,7 +848,7 @@ def search_lists(
     num_lists, by_bits = len(firsts) - 1, len(bits) > 0
     planes = np.zeros((centre_bits.shape[1] // _SLOTS, _PLANES), np.uint64)
     settings = np.empty(4, np.float32)
-    unit, total = _bit_planes(query, signs, planes)
+    _, unit, total = _bit_planes(query, signs, planes)
     settings[1], settings[2] = 2 * unit, np.float32(total) / 2
     taken = np.zeros(num_lists, np.bool_)
     order = np.empty(num_lists, np.int64)

@@ -23,8 +23,8 @@ from typing import Any, Self
 import numpy as np
 
 from penstock.vectors.files import Facts
-from penstock.vectors.lists import I32, in_threads
-from penstock.vectors.plan import F32, I64
+from penstock.vectors.plan import F32, I32, I64
+from penstock.vectors.threads import in_threads
 
 DEPTHS = (10, 100, 1000)
 """How many best rows each curve is about."""
@@ -37,8 +37,8 @@ TARGET = 0.985
 MARGIN = 1.25
 """So many times the lists that a curve names: the curves are of a sample."""
 
-_QUERIES = 200
-_CHUNK = 25
+_QUERIES = 150
+_BLOCK = 8192
 
 
 def measure_lists(
@@ -56,26 +56,39 @@ def measure_lists(
     queries = draw_questions(halves, present, np.random.default_rng(seed + 1))
     depth, total = min(DEPTHS[-1], len(present)), len(centres) - 1
 
-    def ranks(start: int) -> Any:
-        some = queries[start : start + _CHUNK]
-        scores = np.empty((len(some), depth), np.float32)
-        places = np.empty((len(some), depth), np.int64)
-        kernels.best_of_all(some, halves, scores, places, np.zeros(len(some), np.int64))
-        needed = np.empty((len(some), depth), np.int64)
+    places = best_rows(queries, halves, depth)
+
+    def ranks(at: int) -> Any:
         by_list = np.empty(total + 1, np.int64)
         by_list[-1] = total  # of a row without a second list
-        for i, query in enumerate(some):
-            kernels.rank_lists(query, centres, by_list[:total])
-            needed[i] = by_list[lists_of[places[i]]].min(axis=1)
-        return needed
+        kernels.rank_lists(queries[at], centres, by_list[:total])
+        return by_list[lists_of[places[at]]].min(axis=1)
 
-    needed = np.concatenate(in_threads(ranks, range(0, len(queries), _CHUNK)))
+    needed = np.array(in_threads(ranks, range(len(queries))))
     efforts = np.unique(np.append(np.geomspace(1, total, 40).round(), total).astype(np.int64))
     recall = [
         [round(float((needed[:, :best] < probes).mean()), 4) for probes in efforts]
         for best in DEPTHS
     ]
     return efforts.tolist(), recall
+
+
+def best_rows(queries: F32, halves: Any, depth: int) -> I64:
+    """Places of the best rows for each query by products of matrices, (num_queries, depth).
+
+    Three times as fast as the search's own scores, whose last bits do not matter here.
+    """
+    from penstock.kernels import vectors as kernels
+
+    rows = halves.view(np.float16)
+    keys = np.empty((len(queries), depth), np.int64)
+    sizes = np.zeros(len(queries), np.int64)
+    for start in range(0, len(rows), _BLOCK):
+        scores = queries @ rows[start : start + _BLOCK].astype(np.float32).T
+        kernels.keep_best(scores, start, keys, sizes)
+    places = np.empty(keys.shape, np.int64)
+    kernels.unpack_best(keys, sizes, np.empty(keys.shape, np.float32), places)
+    return places
 
 
 def draw_questions(halves: Any, present: I64 | I32, rng: np.random.Generator) -> F32:

@@ -10,10 +10,10 @@ from typing import Any, Self
 import numpy as np
 
 from penstock.cores import num_cores
-from penstock.vectors.calibrate import DEPTHS, draw_questions
+from penstock.vectors.calibrate import DEPTHS, best_rows, draw_questions
 from penstock.vectors.files import Facts, damaged, map_array
-from penstock.vectors.lists import faiss_threads
 from penstock.vectors.plan import F32, I64
+from penstock.vectors.threads import faiss_threads
 
 _FILE = "graph.faiss"
 _LINKS = 16  # to neighbours of a row, on each layer but the lowest, which has twice as many
@@ -57,14 +57,10 @@ def _measure(
     index: Any, halves: Any, slots: Any, rng: np.random.Generator
 ) -> tuple[list[int], list[list[float]]]:
     """What share of the best 10, 100 and 1000 rows a walk returns, by its ef."""
-    from penstock.kernels import vectors as kernels
-
     faiss = _faiss()
     queries = draw_questions(halves, slots, rng)
     depth = min(DEPTHS[-1], len(slots))
-    true = np.empty((len(queries), depth), np.int64)
-    scores = np.empty((len(queries), depth), np.float32)
-    kernels.best_of_all(queries, halves, scores, true, np.zeros(len(queries), np.int64))
+    true = best_rows(queries, halves, depth)
     recall: list[list[float]] = [[] for _ in DEPTHS]
     with faiss_threads(num_cores()):
         for ef in _EFS:

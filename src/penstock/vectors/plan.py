@@ -9,7 +9,9 @@ import numpy.typing as npt
 
 F16 = npt.NDArray[np.float16]
 F32 = npt.NDArray[np.float32]
+I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
+U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 

@@ -13,9 +13,10 @@ from penstock.cores import num_cores
 from penstock.vectors.calibrate import Curves, measure_lists
 from penstock.vectors.files import VECTORS, Facts, map_array, read_facts, write_facts
 from penstock.vectors.graph import Graph, build_graph
-from penstock.vectors.lists import Lists, build_lists, in_threads, num_lists
+from penstock.vectors.lists import Lists, build_lists, num_lists
 from penstock.vectors.plan import F16, F32, I64, Found, Mask, SegmentPlan
 from penstock.vectors.settings import VectorSettings
+from penstock.vectors.threads import in_threads
 
 FLAT_ROWS = 16_384
 """With fewer vectors `auto` is flat."""

@@ -53,6 +53,8 @@ _TOP = 1 << 30  # scores are whole numbers below it, see penstock.kernels.rankin
 _ALL = np.empty(0, np.bool_)
 _NO_LENGTHS = np.empty((3, 0), np.int32)
 _LOOK_UP_COST = 25
+_KNOWN_QUERIES = 64
+_LONG_QUERY = 1000  # in characters: not kept
 """What a look-up of one row costs in a search for a term, in rows of which all are summed up."""
 
 
@@ -212,6 +214,7 @@ class WordsSearcher:
         self._base = settings.k1 * (1.0 - settings.b)
         self._slope = settings.k1 * settings.b / mean
         self._known: dict[bytes, _Entry] = {}
+        self._queries: dict[tuple[str, int], tuple[Query, _Scoring]] = {}
         self._segments: list[_Segment] = []
         first_row = 0
         for words, mask in zip(segments, masks, strict=True):
@@ -251,8 +254,7 @@ class WordsSearcher:
         if allowed is not None and len(allowed) != len(self._segments):
             problem = f"must be {len(self._segments)}, one per segment"
             raise ConfigError("allowed", len(allowed), problem)
-        query = read_query(text, query_analyzer(self._settings.language))
-        scoring = self._scoring(query, _checked(typos))
+        query, scoring = self._understood(text, typos)
         if k <= 0 or not scoring.entries:
             return np.empty(0), np.empty(0, np.int32), np.empty(0, np.int64)
         from penstock.kernels.ranking import ROW_BITS
@@ -291,8 +293,7 @@ class WordsSearcher:
         segment = self._segments[segment_no]
         if len(places) and not 0 <= places.min() <= places.max() < segment.words.num_rows:
             raise ConfigError("places", places, f"must be in [0, {segment.words.num_rows})")
-        query = read_query(text, query_analyzer(self._settings.language))
-        scoring = self._scoring(query, _checked(typos))
+        query, scoring = self._understood(text, typos)
         sums = self._scores(segment_no, scoring, places)
         mask = self._that_meet(query.required, segment_no, None)
         if mask is not None:
@@ -302,6 +303,18 @@ class WordsSearcher:
     def highlights(self, text: str, query: str) -> list[tuple[int, int]]:
         """Where a query's words stand in a text: see `highlights`."""
         return highlights(text, query, self._settings)
+
+    def _understood(self, text: str, typos: int) -> tuple[Query, _Scoring]:
+        """A query read and weighed; the last ones are remembered, as `scores` follows `search`."""
+        known = self._queries.get((text, typos))
+        if known is None:
+            query = read_query(text, query_analyzer(self._settings.language))
+            known = query, self._scoring(query, _checked(typos))
+            if len(self._queries) >= _KNOWN_QUERIES:
+                self._queries.clear()
+            if len(text) < _LONG_QUERY:
+                self._queries[text, typos] = known
+        return known
 
     def _search(
         self, segment_no: int, scoring: _Scoring, mask: Mask | None, heap: I64, size: int
