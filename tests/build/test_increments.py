@@ -295,12 +295,12 @@ def test_a_new_filter_computes_its_own_column_only(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = ps.files(tree)
-    first = [ps.Normalize(), ps.MinHashDedup(), ps.Chunk()]
+    first: list[Any] = [ps.Normalize(), ps.MinHashDedup(), ps.Chunk()]
     ps.Flow(source=source, steps=first).run(tmp_path / "store")
     near, gopher = _counted(monkeypatch, ps.MinHashDedup), _counted(monkeypatch, ps.GopherQuality)
     shaped = _counted(monkeypatch, ps.FineWebQuality)
 
-    more = [ps.Normalize(), ps.GopherQuality(min_words=2), *first[1:]]
+    more: list[Any] = [ps.Normalize(), ps.GopherQuality(min_words=2), *first[1:]]
     report = ps.Flow(source=source, steps=more).run(tmp_path / "store")
 
     assert (sum(near), sum(gopher)) == (0, report.documents)
@@ -309,7 +309,7 @@ def test_a_new_filter_computes_its_own_column_only(
     report = ps.Flow(source=source, steps=more).run(tmp_path / "store")
     assert (sum(near), sum(gopher), report.counts.documents_recomputed) == (0, report.documents, 0)
     # Another normaliser: only the texts that it really changes are looked at again.
-    rough = [ps.Normalize(trailing_blanks=False), *more[1:]]
+    rough: list[Any] = [ps.Normalize(trailing_blanks=False), *more[1:]]
     ps.Flow(source=source, steps=rough).run(tmp_path / "store")
     assert sum(near) == 1  # guide/start.md has trailing blanks
     assert shaped == []
@@ -321,7 +321,7 @@ def test_moving_a_threshold_there_and_back_restores_the_verdicts(
     source, store = ps.files(tree), tmp_path / "store"
 
     def run(min_words: int) -> Any:
-        steps = [ps.Normalize(), ps.GopherQuality(min_words=min_words), ps.Chunk()]
+        steps: list[Any] = [ps.Normalize(), ps.GopherQuality(min_words=min_words), ps.Chunk()]
         ps.Flow(source=source, steps=steps).run(store)
         return contents(store)
 

@@ -355,8 +355,8 @@ def test_gives_what_there_is(index: Index, mode: str, fusion: str) -> None:
             index,
             "apple",
             _vector(1),
-            mode=mode,  # type: ignore[arg-type]
-            fusion=fusion,  # type: ignore[arg-type]
+            mode=mode,
+            fusion=fusion,
             k=k,
             allowed=allowed,
         )
@@ -371,7 +371,7 @@ def test_gives_what_there_is(index: Index, mode: str, fusion: str) -> None:
 def test_hybrid_order_does_not_depend_on_k(index: Index, fusion: str) -> None:
     many = _search(index, "apple pear", _vector(7), k=100, fusion=fusion)
 
-    few = _search(index, "apple pear", _vector(7), k=5, fusion=fusion)  # type: ignore[arg-type]
+    few = _search(index, "apple pear", _vector(7), k=5, fusion=fusion)
 
     assert few == many[:5]
     assert [hit.score for hit in many] == sorted((hit.score for hit in many), reverse=True)
