@@ -5,6 +5,11 @@ which may add up in another order in each loop that it is inlined into: so a
 score is the same, bit for bit, wherever it is computed. float16 arrays come
 as their uint16 bits, because numba knows no float16 on a CPU.
 
+The rows of a list lie in blocks of 8, a block being a row of (num_blocks,
+width) uint64: the places of its rows (-1 for none) and their factors, which fill
+a line of the cache; then their codes, as bits (a word of each row in turn) or as
+bytes (row by row).
+
 A heap holds one integer for a score and a place, whose order is by score and
 then the lower place first: the best k do not depend on the order in which rows
 are seen.
@@ -24,7 +29,8 @@ from penstock.kernels.compiled import kernel
 
 _LANES = 16  # floats added side by side
 _CHAINS = 4  # sums in flight, for one addition waits 4 cycles for the one before
-_SLOTS = 8  # rows whose bits lie interleaved, a word of each in turn
+_SLOTS = 8  # rows of a block
+_HEAD = 8  # words of a block before its codes: 8 places as int32, 8 factors as float32
 _PLANES = 4  # bits of a query's component
 _WIDER = 3  # lists chosen by their centres' bits, for each that is read
 _AHEAD = 6  # rows asked for before they are needed
@@ -127,13 +133,14 @@ def _half_at(typing: Any, halves: Any, row: Any, column: Any) -> Any:
 
 
 @intrinsic
-def _prefetch(typing: Any, halves: Any, row: Any) -> Any:
-    """Ask for a row of (num_rows, dim) uint16 before it is needed: a quarter off a gather."""
+def _prefetch(typing: Any, array: Any, row: Any) -> Any:
+    """Ask for a row of a 2-D array before it is needed."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         array = _array(context, builder, signature, args, 0)
         row = context.cast(builder, args[1], signature.args[1], types.int64)
-        start, dim = _row(context, builder, array, row)
+        start, width = _row(context, builder, array, row)
+        num_bytes = builder.mul(width, array.itemsize)
         pointer = ir.IntType(8).as_pointer()
         ask = cgutils.get_or_insert_function(
             builder.module,
@@ -141,14 +148,14 @@ def _prefetch(typing: Any, halves: Any, row: Any) -> Any:
             "llvm.prefetch.p0",
         )
         start = builder.bitcast(start, pointer)
-        lines = builder.udiv(builder.add(dim, ir.Constant(_I64, 31)), ir.Constant(_I64, 32))
+        lines = builder.udiv(builder.add(num_bytes, ir.Constant(_I64, 63)), ir.Constant(_I64, 64))
         read, near, data = ir.Constant(_I32, 0), ir.Constant(_I32, 3), ir.Constant(_I32, 1)
         with cgutils.for_range(builder, lines, intp=_I64) as loop:
             line = builder.gep(start, [builder.mul(loop.index, ir.Constant(_I64, 64))])
             builder.call(ask, [line, read, near, data])
         return context.get_dummy_value()
 
-    return types.void(halves, row), codegen
+    return types.void(array, row), codegen
 
 
 @intrinsic
@@ -200,29 +207,28 @@ def _signs_at(typing: Any, values: Any, start: Any) -> Any:
 
 @intrinsic
 def _bit_scores(
-    typing: Any, planes: Any, bits: Any, factors: Any, block: Any, frame: Any, scores: Any
+    typing: Any, planes: Any, blocks: Any, block: Any, settings: Any, scores: Any
 ) -> Any:
     """Score the 8 rows of a block by their bits, into `scores` (8,); which reach the threshold.
 
     planes (num_words, 4) uint64: the query's components in two's complement, a
-    plane for each bit; bits (num_blocks, num_words * 8) uint64; factors
-    (num_slots,); frame (4,) float32: the score of the list's centre, twice the
-    query's unit, the sum of the query's components, and the threshold.
-    Returns a bit for each row.
+    plane for each bit; settings (4,) float32: the score of the list's centre,
+    twice the query's unit, half the sum of the query's components, and the
+    threshold. Returns a bit for each row.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        q = _array(context, builder, signature, args, 0).data
-        codes = _array(context, builder, signature, args, 1)
-        block = context.cast(builder, args[3], signature.args[3], types.int64)
-        start, width = _row(context, builder, codes, block)
+        queried = _array(context, builder, signature, args, 0)
+        q, words = queried.data, builder.extract_value(queried.shape, 0)
+        block = context.cast(builder, args[2], signature.args[2], types.int64)
+        head, _ = _row(context, builder, _array(context, builder, signature, args, 1), block)
+        start = builder.gep(head, [ir.Constant(_I64, _HEAD)])
         lanes, floats = ir.VectorType(_I64, _SLOTS), ir.VectorType(_F32, _SLOTS)
         count = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(lanes, [lanes]), f"llvm.ctpop.v{_SLOTS}i64"
         )
         zeros = ir.Constant(lanes, [0] * _SLOTS)
         totals = [cgutils.alloca_once_value(builder, zeros) for _ in range(_PLANES)]
-        words = builder.udiv(width, ir.Constant(_I64, _SLOTS))
         with cgutils.for_range(builder, words, intp=_I64) as loop:
             at = builder.gep(start, [builder.mul(loop.index, ir.Constant(_I64, _SLOTS))])
             word = builder.load(builder.bitcast(at, lanes.as_pointer()), align=8)
@@ -239,24 +245,21 @@ def _bit_scores(
             last = plane == _PLANES - 1  # the sign
             result = builder.sub(result, weighed) if last else builder.add(result, weighed)
         sums = builder.sitofp(builder.trunc(result, ir.VectorType(_I32, _SLOTS)), floats)
-        settings = _array(context, builder, signature, args, 4).data
+        settings = _array(context, builder, signature, args, 3).data
         centre, unit, half, threshold = (
             _spread(builder, builder.load(builder.gep(settings, [ir.Constant(_I64, i)])), _SLOTS)
             for i in range(4)
         )
-        first = builder.gep(
-            _array(context, builder, signature, args, 2).data,
-            [builder.mul(block, ir.Constant(_I64, _SLOTS))],
-        )
-        factor = builder.load(builder.bitcast(first, floats.as_pointer()), align=4)
+        factors = builder.gep(head, [ir.Constant(_I64, _SLOTS // 2)])
+        factor = builder.load(builder.bitcast(factors, floats.as_pointer()), align=4)
         about = builder.fmul(builder.fsub(sums, half), unit)
         found = builder.fadd(centre, builder.fmul(factor, about))
-        out = _array(context, builder, signature, args, 5).data
+        out = _array(context, builder, signature, args, 4).data
         builder.store(found, builder.bitcast(out, floats.as_pointer()), align=4)
         reach = builder.fcmp_ordered(">=", found, threshold)
         return builder.zext(builder.bitcast(reach, ir.IntType(_SLOTS)), _I64)
 
-    return types.int64(planes, bits, factors, block, frame, scores), codegen
+    return types.int64(planes, blocks, block, settings, scores), codegen
 
 
 def _spread(builder: Any, value: Any, lanes: int) -> Any:
@@ -477,15 +480,25 @@ def _encode(turned: Any, centre: Any, rest: Any, words: Any) -> Any:
 
 
 @kernel
-def encode_centres(centres: Any, turned: Any, middle: Any, bits: Any, factors: Any) -> None:
-    """Bits of turned centres (num_lists, dim) about their turned middle (dim,), as of one list."""
-    words = np.empty(bits.shape[1] // _SLOTS, np.uint64)
+def encode_centres(turned: Any, middle: Any, blocks: Any) -> None:
+    """Blocks of turned centres (num_lists, dim) about their turned middle (dim,), as one list."""
+    words = np.empty((blocks.shape[1] - _HEAD) // _SLOTS, np.uint64)
     rest = np.zeros(64 * len(words), np.float32)
-    factors[:] = np.nan
-    for each in range(len(centres)):
-        factors[each] = _encode(turned[each], middle, rest, words)
-        for word in range(len(words)):
-            bits[each // _SLOTS, word * _SLOTS + each % _SLOTS] = words[word]
+    for slot in range(_SLOTS * len(blocks)):
+        factor = np.float32(np.nan)
+        if slot < len(turned):
+            factor = _encode(turned[slot], middle, rest, words)
+        _put(blocks, slot, words, slot if slot < len(turned) else -1, factor)
+
+
+@kernel
+def _put(blocks: Any, slot: Any, words: Any, place: Any, factor: Any) -> None:
+    """Put a row's bits, place and factor into a slot."""
+    block, lane = slot // _SLOTS, slot % _SLOTS
+    blocks.view(np.int32)[block, lane] = place
+    blocks.view(np.float32)[block, _SLOTS + lane] = factor
+    for word in range(len(words)):
+        blocks[block, _HEAD + word * _SLOTS + lane] = words[word]
 
 
 @kernel
@@ -495,8 +508,7 @@ def _candidates(
     group_firsts: Any,
     num_groups: Any,
     centres: Any,
-    bits: Any,
-    factors: Any,
+    blocks: Any,
     planes: Any,
     settings: Any,
     keys: Any,
@@ -513,7 +525,7 @@ def _candidates(
         group = 0xFFFF_FFFF - (near[i] & 0xFFFF_FFFF)
         first, last = group_firsts[group], group_firsts[group + 1]
         for block in range(first // _SLOTS, (last + _SLOTS - 1) // _SLOTS):
-            reach = _bit_scores(planes, bits, factors, block, settings, rough)
+            reach = _bit_scores(planes, blocks, block, settings, rough)
             while reach != 0:
                 lane = _lowest(reach)
                 reach &= reach - 1
@@ -534,8 +546,7 @@ def place_rows(
     num_looked: Any,
     centres: Any,
     turned_centres: Any,
-    bits: Any,
-    factors: Any,
+    blocks: Any,
     signs: Any,
     lists: Any,
     codes: Any,
@@ -551,7 +562,7 @@ def place_rows(
         groups: (num_groups, dim) halves; group_firsts: the first list of each, and the end.
         num_groups: In how many of them to look.
         num_looked: Lists that may become a row's two, by their centres' bits.
-        centres, bits, factors, signs: As for `search_lists`.
+        centres, signs: As for `search_lists`; blocks: its centre_blocks.
         turned_centres: (num_lists, dim) float32.
         codes: (num_rows, 2, num_words) uint64, filled with the row's bits in each of its
             lists; code_factors: (num_rows, 2), filled. Both may be empty: then they are left out.
@@ -560,7 +571,7 @@ def place_rows(
     """
     dim = halves.shape[1]
     row, first_centre = np.empty(dim, np.float32), np.empty(dim, np.float32)
-    planes = np.empty((bits.shape[1] // _SLOTS, _PLANES), np.uint64)
+    planes = np.empty(((blocks.shape[1] - _HEAD) // _SLOTS, _PLANES), np.uint64)
     rest = np.zeros(64 * len(planes), np.float32)
     settings = np.empty(4, np.float32)
     keys = np.empty(num_looked, np.int64)
@@ -575,7 +586,7 @@ def place_rows(
         turned, unit, total = _bit_planes(row, signs, planes)
         settings[1], settings[2] = 2 * unit, np.float32(total) / 2
         found = _candidates(
-            row, groups, group_firsts, num_groups, centres, bits, factors, planes, settings, keys
+            row, groups, group_firsts, num_groups, centres, blocks, planes, settings, keys
         )
         first, best = 0, np.float32(-np.inf)
         for i in range(found):
@@ -607,17 +618,16 @@ def place_rows(
 
 
 @kernel
-def interleave(
-    codes: Any, code_factors: Any, slots: Any, which: Any, bits: Any, factors: Any
-) -> None:
+def fill_with_bits(codes: Any, code_factors: Any, slots: Any, which: Any, blocks: Any) -> None:
     """Put the codes of `place_rows` into slots: of places slots (num_slots,), lists which."""
+    nothing = np.zeros(codes.shape[2], np.uint64)
     for slot in range(len(slots)):
-        factors[slot] = np.nan
-        if slots[slot] >= 0:
-            factors[slot] = code_factors[slots[slot], which[slot]]
-            for word in range(codes.shape[2]):
-                at = word * _SLOTS + slot % _SLOTS
-                bits[slot // _SLOTS, at] = codes[slots[slot], which[slot], word]
+        place = slots[slot]
+        if place < 0:
+            _put(blocks, slot, nothing, place, np.float32(np.nan))
+        else:
+            factor = code_factors[place, which[slot]]
+            _put(blocks, slot, codes[place, which[slot]], place, factor)
 
 
 @kernel
@@ -639,22 +649,26 @@ def unpack_best(keys: Any, sizes: Any, scores: Any, places: Any) -> None:
 
 
 @kernel
-def encode_bytes(halves: Any, places: Any, spread: Any, codes: Any, factors: Any) -> None:
-    """A byte a component for each slot: in units of `spread` (dim,) and of the row's largest."""
+def fill_with_bytes(halves: Any, slots: Any, spread: Any, blocks: Any) -> None:
+    """Encode the rows at slots (num_slots,): in units of `spread` (dim,) and of a row's largest."""
     dim = halves.shape[1]
     vector = np.empty(dim, np.float32)
-    for slot in range(len(places)):
-        if places[slot] < 0:
-            factors[slot] = np.nan
+    places, factors, codes = blocks.view(np.int32), blocks.view(np.float32), blocks.view(np.int8)
+    row_bytes = blocks.shape[1] - _HEAD
+    for slot in range(len(slots)):
+        block, lane = slot // _SLOTS, slot % _SLOTS
+        places[block, lane] = slots[slot]
+        factors[block, _SLOTS + lane] = np.nan
+        if slots[slot] < 0:
             continue
         largest = np.float32(0)
         for i in range(dim):
-            vector[i] = _half_at(halves, places[slot], i) / spread[i]
+            vector[i] = _half_at(halves, slots[slot], i) / spread[i]
             largest = max(largest, abs(vector[i]))
-        factors[slot] = largest / np.float32(127)
-        if largest > 0:
-            for i in range(dim):
-                codes[slot, i] = np.int8(np.rint(vector[i] / largest * np.float32(127)))
+        factors[block, _SLOTS + lane] = largest / np.float32(127)
+        start = 8 * _HEAD + lane * row_bytes
+        for i in range(dim if largest > 0 else 0):
+            codes[block, start + i] = np.int8(np.rint(vector[i] / largest * np.float32(127)))
 
 
 @kernel
@@ -691,10 +705,10 @@ def _short_query(query: Any, spread: Any) -> Any:
 
 
 @kernel
-def _byte_dot(query: Any, codes: Any, row: Any) -> Any:
+def _byte_dot(query: Any, codes: Any) -> Any:
     total = np.int32(0)
     for i in range(len(query)):
-        total = np.int32(total + np.int32(np.int32(query[i]) * np.int32(codes[row, i])))
+        total = np.int32(total + np.int32(np.int32(query[i]) * np.int32(codes[i])))
     return total
 
 
@@ -730,15 +744,16 @@ def _all_lists(query: Any, centres: Any, taken: Any, keys: Any) -> Any:
 
 @kernel
 def _near_lists(
-    query: Any, centres: Any, bits: Any, factors: Any, planes: Any, settings: Any, keys: Any, n: Any
+    query: Any, centres: Any, blocks: Any, planes: Any, settings: Any, keys: Any, n: Any
 ) -> Any:
-    """The same for the n nearest lists or a few more, which are found by their centres' bits."""
+    """The same for some n of the nearest lists, which are found by their centres' bits."""
     num_lists = len(centres) - 1
     settings[0], settings[3] = half_dot(query, centres, num_lists), np.float32(-np.inf)
-    rough = np.empty(len(factors), np.float32)
-    for block in range(len(bits)):
-        _bit_scores(planes, bits, factors, block, settings, rough[block * _SLOTS :])
-    threshold = _nth(rough[:num_lists].copy(), num_lists, n)
+    rough = np.empty(_SLOTS * len(blocks), np.float32)
+    for block in range(len(blocks)):
+        _bit_scores(planes, blocks, block, settings, rough[block * _SLOTS :])
+    sample = rough[:num_lists:_SLOTS].copy()
+    threshold = _nth(sample, len(sample), min(n // _SLOTS + 2, len(sample)))
     size = 0
     for each in range(num_lists):
         if rough[each] >= threshold:
@@ -759,15 +774,15 @@ def rank_lists(query: Any, centres: Any, ranks: Any) -> None:
 
 
 @kernel
-def _open_slots(slots: Any, start: Any, allowed: Any) -> Any:
-    """A bit for each of the 8 slots from `start` whose row is allowed."""
+def _open_slots(places: Any, block: Any, allowed: Any) -> Any:
+    """A bit for each of the 8 slots of a block whose row is allowed."""
     bits = np.int64(0)
-    if slots[start + _SLOTS - 1] >= 0:  # a full block: no branch
+    if places[block, _SLOTS - 1] >= 0 and len(allowed) > 0:  # a full block: no branch
         for lane in range(_SLOTS):
-            bits |= np.int64(allowed[slots[start + lane]] != 0) << lane
+            bits |= np.int64(allowed[places[block, lane]] != 0) << lane
         return bits
     for lane in range(_SLOTS):
-        place = slots[start + lane]
+        place = places[block, lane]
         if place >= 0 and (len(allowed) == 0 or allowed[place] != 0):
             bits |= np.int64(1) << lane
     return bits
@@ -775,14 +790,16 @@ def _open_slots(slots: Any, start: Any, allowed: Any) -> Any:
 
 @kernel
 def _byte_scores(
-    query: Any, codes: Any, factors: Any, start: Any, lanes: Any, settings: Any, scores: Any
+    query: Any, codes: Any, factors: Any, block: Any, lanes: Any, settings: Any, scores: Any
 ) -> Any:
-    """Score those of the 8 rows from `start` that are in `lanes`; which reach the threshold."""
+    """Score those of the 8 rows of a block that are in `lanes`; which reach the threshold."""
     reach = np.int64(0)
+    row_bytes = codes.shape[1] // 8 - _HEAD
     for lane in range(_SLOTS):
         if (lanes >> lane) & 1:
-            score = factors[start + lane] * np.float32(_byte_dot(query, codes, start + lane))
-            scores[lane] = score * settings[1]
+            start = 8 * _HEAD + lane * row_bytes
+            product = np.float32(_byte_dot(query, codes[block, start : start + len(query)]))
+            scores[lane] = factors[block, _SLOTS + lane] * product * settings[1]
             if scores[lane] >= settings[3]:
                 reach |= np.int64(1) << lane
     return reach
@@ -808,15 +825,11 @@ def search_lists(
     query: Any,
     halves: Any,
     centres: Any,
-    centre_bits: Any,
-    centre_factors: Any,
+    centre_blocks: Any,
     signs: Any,
     spread: Any,
     firsts: Any,
-    slots: Any,
-    bits: Any,
-    codes: Any,
-    factors: Any,
+    blocks: Any,
     allowed: Any,
     least_probes: Any,
     least_allowed: Any,
@@ -833,20 +846,17 @@ def search_lists(
 
     The arrays:
         centres: (num_lists + 1, dim) uint16 halves; the last is the mean of the others.
-        centre_bits: (num_lists / 8 or one more, num_words * 8): the centres as a list of rows
-            about that mean; centre_factors: theirs.
-        signs: (num_rounds, dim) of `rotate`; spread: (dim,), see `encode_bytes`.
-        firsts: (num_lists + 1,) int64: the slots of each list, a multiple of 8.
-        slots: (num_slots,) int32: the place of each; -1 fills up a list. A row has two slots.
-        bits: As `encode_bits` writes them; empty where there are bytes.
-        codes: (num_slots, dim) int8, as `encode_bytes` writes them; empty where there are bits.
-        factors: (num_slots,) float32; NaN where a slot has no row.
+        centre_blocks: Blocks of bits of the centres, as one list about that mean.
+        signs: (num_rounds, dim) of `rotate`.
+        spread: (dim,), see `fill_with_bytes`; empty where the codes are bits.
+        firsts: (num_lists + 1,) int64: the first block of each list.
+        blocks: Of all lists; a row lies in two of them.
         allowed: (num_rows,) uint8, or empty for every row.
         scores: (k,) float32, filled; places: (k,) int64, filled.
         seen: (3,) int64, filled: lists read, codes scored, rows scored from halves.
     """
-    num_lists, by_bits = len(firsts) - 1, len(bits) > 0
-    planes = np.zeros((centre_bits.shape[1] // _SLOTS, _PLANES), np.uint64)
+    num_lists, by_bits = len(firsts) - 1, len(spread) == 0
+    planes = np.zeros(((centre_blocks.shape[1] - _HEAD) // _SLOTS, _PLANES), np.uint64)
     settings = np.empty(4, np.float32)
     _, unit, total = _bit_planes(query, signs, planes)
     settings[1], settings[2] = 2 * unit, np.float32(total) / 2
@@ -854,15 +864,15 @@ def search_lists(
     order = np.empty(num_lists, np.int64)
     near = _WIDER * least_probes + _SLOTS * _SLOTS
     if 2 * near < num_lists:
-        left = _near_lists(
-            query, centres, centre_bits, centre_factors, planes, settings, order, near
-        )
+        left = _near_lists(query, centres, centre_blocks, planes, settings, order, near)
     else:
         left = _all_lists(query, centres, taken, order)
     short = np.empty(0, np.int16)
     if not by_bits:
         short, settings[1] = _short_query(query, spread)
     settings[3] = -np.inf
+    row_places, factors = blocks.view(np.int32), blocks.view(np.float32)
+    codes = blocks.view(np.int8)
     rough = np.empty(_SLOTS, np.float32)
     keys = np.empty(4 * depth + _SLOTS, np.int64)
     size, probes, scanned = 0, 0, 0
@@ -876,27 +886,30 @@ def search_lists(
         taken[each] = True
         left -= 1
         _sink(order, left, order[left])
+        if left > 0 and by_bits:  # the next list, while this one is read
+            then = 0xFFFF_FFFF - (~order[0] & 0xFFFF_FFFF)
+            for block in range(firsts[then], firsts[then + 1]):
+                _prefetch(blocks, block)
         probes += 1
         if probes == least_probes + 1 and scanned < least_allowed:
             # Allowed rows are rarer near the query than elsewhere, so the best lie scattered.
             rarer = least_allowed / max(scanned, 1)
             least_allowed = int(least_allowed * min(rarer, 1000.0) ** 2)
-        for start in range(firsts[each], firsts[each + 1], _SLOTS):
+        for block in range(firsts[each], firsts[each + 1]):
             lanes = (1 << _SLOTS) - 1
-            if len(allowed) > 0 or slots[start + _SLOTS - 1] < 0:
-                lanes = _open_slots(slots, start, allowed)
+            if len(allowed) > 0 or row_places[block, _SLOTS - 1] < 0:
+                lanes = _open_slots(row_places, block, allowed)
                 if lanes == 0:
                     continue
             if by_bits:
-                reach = _bit_scores(planes, bits, factors, start // _SLOTS, settings, rough)
-                reach &= lanes
+                reach = _bit_scores(planes, blocks, block, settings, rough) & lanes
             else:
-                reach = _byte_scores(short, codes, factors, start, lanes, settings, rough)
+                reach = _byte_scores(short, codes, factors, block, lanes, settings, rough)
             scanned += _count(lanes)
             while reach != 0:
                 lane = _lowest(reach)
                 reach &= reach - 1
-                keys[size] = _key(rough[lane], slots[start + lane])
+                keys[size] = _key(rough[lane], row_places[block, lane])
                 size += 1
             if size >= 4 * depth:
                 settings[3] = _score_of(_nth(keys, size, depth))

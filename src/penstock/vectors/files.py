@@ -33,6 +33,7 @@ class Facts:
         kind: `flat`, `ivf` or `hnsw`.
         codes: What the lists hold, `sq8` or `rabitq`; empty without lists.
         lists: How many lists.
+        blocks: How many blocks of 8 rows they fill.
         efforts: Numbers of probes (or of HNSW's ef) that were tried, ascending.
         recall: For each depth of `calibrate.DEPTHS`, the recall at each of `efforts`.
         faiss: Version of Faiss that wrote the graph; empty without one.
@@ -46,6 +47,7 @@ class Facts:
     kind: str = "flat"
     codes: str = ""
     lists: int = 0
+    blocks: int = 0
     efforts: list[int] = field(default_factory=list)
     recall: list[list[float]] = field(default_factory=list)
     faiss: str = ""

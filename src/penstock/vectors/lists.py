@@ -12,7 +12,7 @@ import numpy as np
 from penstock.vectors.files import Facts, map_array
 from penstock.vectors.plan import F32, I32, I64, U8
 from penstock.vectors.threads import in_threads
-from penstock.vectors.train import BLOCK, SAMPLE, SLOTS, TURNS, Centres, train
+from penstock.vectors.train import BLOCK, SAMPLE, SLOTS, TURNS, Centres, block_width, train
 
 
 def num_lists(num_vectors: int) -> int:
@@ -25,15 +25,11 @@ class Lists:
     """The mapped lists of a segment; the arrays are those of `kernels.vectors.search_lists`."""
 
     centres: Any
-    centre_bits: Any
-    centre_factors: Any
+    centre_blocks: Any
     signs: Any
     spread: Any
     firsts: Any
-    slots: Any
-    bits: Any
-    codes: Any
-    factors: Any
+    blocks: Any
 
     @classmethod
     def open(cls, folder: Path, facts: Facts) -> Self:
@@ -42,25 +38,17 @@ class Lists:
         Raises:
             StoreError: A file is missing, short or damaged.
         """
-        dim, words = facts.dim, (facts.dim + 63) // 64 * SLOTS
-        slots = map_array(folder / "slots.npy", np.int32, (-1,))
-        blocks, padded = len(slots) // SLOTS, -(-facts.lists // SLOTS) * SLOTS
-        by_bits = facts.codes == "rabitq"
-        shape = (blocks, words) if by_bits else (len(slots), dim)
-        codes = map_array(folder / "codes.npy", np.uint64 if by_bits else np.int8, shape)
-        no_bits, no_codes = np.empty((0, SLOTS), np.uint64), np.empty((0, 0), np.int8)
-        no_bits.flags.writeable = no_codes.flags.writeable = False
+        dim, lists = facts.dim, facts.lists
+        shape = (-(-lists // SLOTS), block_width(dim))
+        spread = (0,) if facts.codes == "rabitq" else (dim,)
+        width = block_width(dim, facts.codes)
         return cls(
-            centres=map_array(folder / "centres.npy", np.uint16, (facts.lists + 1, dim)),
-            centre_bits=map_array(folder / "centre_bits.npy", np.uint64, (padded // SLOTS, words)),
-            centre_factors=map_array(folder / "centre_factors.npy", np.float32, (padded,)),
+            centres=map_array(folder / "centres.npy", np.uint16, (lists + 1, dim)),
+            centre_blocks=map_array(folder / "centre_blocks.npy", np.uint64, shape),
             signs=map_array(folder / "signs.npy", np.float32, (TURNS, dim)),
-            spread=map_array(folder / "spread.npy", np.float32, (dim,)),
-            firsts=map_array(folder / "firsts.npy", np.int64, (facts.lists + 1,)),
-            slots=slots,
-            bits=codes if by_bits else no_bits,
-            codes=no_codes if by_bits else codes,
-            factors=map_array(folder / "factors.npy", np.float32, (len(slots),)),
+            spread=map_array(folder / "spread.npy", np.float32, spread),
+            firsts=map_array(folder / "firsts.npy", np.int64, (lists + 1,)),
+            blocks=map_array(folder / "blocks.npy", np.uint64, (facts.blocks, width)),
         )
 
 
@@ -86,23 +74,23 @@ def build_lists(folder: Path, halves: Any, codes: str, seed: int, total: int) ->
     sample = sample[~np.isnan(sample[:, 0].view(np.float16))]
     centres = train(sample, total, seed)
     np.save(folder / "centres.npy", centres.centres)
-    np.save(folder / "centre_bits.npy", centres.bits)
-    np.save(folder / "centre_factors.npy", centres.factors)
+    np.save(folder / "centre_blocks.npy", centres.blocks)
     np.save(folder / "signs.npy", centres.signs)
-    spread = np.sqrt(
-        np.mean(sample[:: len(sample) // 4096 + 1].view(np.float16).astype(np.float32) ** 2, axis=0)
-    )
+    if codes == "rabitq":
+        np.save(folder / "spread.npy", np.empty(0, np.float32))
+        return _fill_with_bits(folder, halves, centres, total)
+    some = sample[:: len(sample) // 4096 + 1].view(np.float16).astype(np.float32)
+    spread = np.sqrt(np.mean(some**2, axis=0))
     spread = np.where(spread > 0, spread, 1).astype(np.float32)
     np.save(folder / "spread.npy", spread)
-    if codes == "rabitq":
-        return _fill_with_bits(folder, halves, centres, total)
     return _fill_with_bytes(folder, halves, centres, total, spread)
 
 
 def _fill_with_bits(folder: Path, halves: Any, centres: Centres, total: int) -> I32:
     from penstock.kernels import vectors as kernels
 
-    shape = (len(halves), 2, centres.bits.shape[1] // SLOTS)
+    dim = halves.shape[1]
+    shape = (len(halves), 2, (dim + 63) // 64)
     by_row = folder / "codes.by_row"
     codes = np.memmap(by_row, np.uint64, "w+", shape=shape).view(np.ndarray)
     factors = np.empty(shape[:2], np.float32)
@@ -114,19 +102,15 @@ def _fill_with_bits(folder: Path, halves: Any, centres: Centres, total: int) -> 
 
     in_threads(place, range(0, len(halves), BLOCK))
     slots, which, firsts = _slots(lists_of, total)
-    _save_slots(folder, slots, firsts)
-    out = np.lib.format.open_memmap(
-        folder / "codes.npy", "w+", np.uint64, (len(slots) // SLOTS, shape[2] * SLOTS)
-    )
-    in_order = np.empty(len(slots), np.float32)
+    out = _new_blocks(folder, firsts, block_width(dim))
 
     def move(start: int) -> None:
-        part, blocks = slice(start, start + BLOCK), slice(start // SLOTS, (start + BLOCK) // SLOTS)
-        kernels.interleave(codes, factors, slots[part], which[part], out[blocks], in_order[part])
+        part = slice(start, start + BLOCK)
+        blocks = out[start // SLOTS : (start + BLOCK) // SLOTS]
+        kernels.fill_with_bits(codes, factors, slots[part], which[part], blocks)
 
     in_threads(move, range(0, len(slots), BLOCK))
     out.flush()
-    np.save(folder / "factors.npy", in_order)
     by_row.unlink()
     return lists_of
 
@@ -141,19 +125,22 @@ def _fill_with_bytes(folder: Path, halves: Any, centres: Centres, total: int, sp
 
     in_threads(place, range(0, len(halves), BLOCK))
     slots, _, firsts = _slots(lists_of, total)
-    _save_slots(folder, slots, firsts)
-    shape = (len(slots), halves.shape[1])
-    out = np.lib.format.open_memmap(folder / "codes.npy", "w+", np.int8, shape)
-    factors = np.empty(len(slots), np.float32)
+    out = _new_blocks(folder, firsts, block_width(halves.shape[1], "sq8"))
 
     def encode(start: int) -> None:
-        part = slice(start, start + BLOCK)
-        kernels.encode_bytes(halves, slots[part], spread, out[part], factors[part])
+        blocks = out[start // SLOTS : (start + BLOCK) // SLOTS]
+        kernels.fill_with_bytes(halves, slots[start : start + BLOCK], spread, blocks)
 
     in_threads(encode, range(0, len(slots), BLOCK))
     out.flush()
-    np.save(folder / "factors.npy", factors)
     return lists_of
+
+
+def _new_blocks(folder: Path, firsts: I64, width: int) -> Any:
+    """Write where the lists begin; room for their blocks."""
+    np.save(folder / "firsts.npy", firsts // SLOTS)
+    shape = (int(firsts[-1]) // SLOTS, width)
+    return np.lib.format.open_memmap(folder / "blocks.npy", "w+", np.uint64, shape)
 
 
 def _slots(lists_of: I32, total: int) -> tuple[I32, U8, I64]:
@@ -173,8 +160,3 @@ def _slots(lists_of: I32, total: int) -> tuple[I32, U8, I64]:
     at = np.arange(len(order)) + np.repeat(firsts[:-1] - (np.cumsum(counts) - counts), counts)
     slots[at], which[at] = order // 2, order % 2
     return slots, which, firsts
-
-
-def _save_slots(folder: Path, slots: I32, firsts: I64) -> None:
-    np.save(folder / "firsts.npy", firsts)
-    np.save(folder / "slots.npy", slots)

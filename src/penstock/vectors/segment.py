@@ -65,7 +65,8 @@ def build_search(folder: Path, settings: VectorSettings | None = None, *, seed: 
     lists_of = build_lists(folder, halves, codes, seed, total)
     centres = map_array(folder / "centres.npy", np.uint16, (total + 1, facts.dim))
     efforts, recall = measure_lists(halves, centres, lists_of, seed)
-    facts = replace(facts, kind="ivf", codes=codes, lists=total)
+    blocks = int(np.load(folder / "firsts.npy")[-1])
+    facts = replace(facts, kind="ivf", codes=codes, lists=total, blocks=blocks)
     write_facts(folder, replace(facts, efforts=efforts, recall=recall))
 
 
@@ -331,15 +332,11 @@ class Vectors:
             query,
             self.halves,
             lists.centres,
-            lists.centre_bits,
-            lists.centre_factors,
+            lists.centre_blocks,
             lists.signs,
             lists.spread,
             lists.firsts,
-            lists.slots,
-            lists.bits,
-            lists.codes,
-            lists.factors,
+            lists.blocks,
             asked.allowed,
             asked.probes,
             asked.least_allowed,
