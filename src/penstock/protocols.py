@@ -93,6 +93,7 @@ class Decision(Protocol):
             signature: Their signatures, in the same order.
 
         Returns:
-            Table of `VERDICTS` with one row per dropped document, sorted by `doc_id`.
+            Table of `VERDICTS` with one row per dropped document, and one with the verdict
+            ``kept`` for each that is only flagged, sorted by `doc_id`.
         """
         ...

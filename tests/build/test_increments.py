@@ -344,3 +344,23 @@ def test_a_decision_may_ask_for_texts(tmp_path: Path) -> None:
     (row,) = ps.Store.open(tmp_path / "store").verdicts(where="verdict = 'dropped'").to_pylist()
     assert (row["doc_id"], row["duplicate_of"]) == ("b.txt", "a.txt")
     assert row["score"] == pytest.approx(36 / 37)  # runs of 5 words in common, of all
+
+
+def test_a_flagged_document_stays_and_may_still_be_dropped_later(tmp_path: Path) -> None:
+    question = "what is the third number in the very long sequence of wonderful numbers we know"
+    (tmp_path / "set.jsonl").write_text(f'{{"question": "{question}"}}\n')
+    (tmp_path / "tree").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "tree" / name).write_text(f"Quiz: {question}?")
+    (tmp_path / "tree/c.txt").write_text("Nothing of the kind.")
+    sets = [ps.EvalSet(tmp_path / "set.jsonl", columns=["question"], name="quiz")]
+    flag = ps.Decontaminate(against=sets, action="flag")
+
+    ps.Flow(source=ps.files(tmp_path / "tree"), steps=[flag, ps.ExactDedup()]).run(tmp_path / "s")
+
+    verdicts = ps.Store.open(tmp_path / "s").verdicts(["doc_id", "verdict", "rule"]).to_pylist()
+    assert [tuple(row.values()) for row in verdicts] == [
+        ("a.txt", "kept", "decontaminate.quiz"),
+        ("b.txt", "dropped", "exact_duplicate"),
+        ("c.txt", "kept", None),
+    ]

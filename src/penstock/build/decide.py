@@ -23,20 +23,24 @@ def decide(plan: Plan, documents: Table) -> pa.Table:
     left = documents.scan(["doc_id", *names]).sort_by("doc_id")
     texts = partial(_texts, documents, left.select(["doc_id", "_rowid"]))
     dropped: list[pa.Table] = []
+    flagged: list[pa.Table] = []
     for name, decision in plan.decisions.items():
         more = {"texts": texts} if getattr(decision, "needs_texts", False) else {}
-        gone = decision.decide(left["doc_id"], left[name], **more)
-        dropped.append(gone.cast(VERDICTS))
+        found = decision.decide(left["doc_id"], left[name], **more).cast(VERDICTS)
+        goes = pc.equal(found["verdict"], "dropped")
+        gone = found.filter(goes)
+        dropped.append(gone)
+        flagged.append(found.filter(pc.invert(goes)))
         stays = pc.is_in(left["doc_id"], value_set=gone["doc_id"].combine_chunks())
         left = left.filter(pc.invert(stays))
-    size = left.num_rows
+    flags = pa.concat_tables([VERDICTS.empty_table(), *flagged]).combine_chunks()
+    # A document flagged by several decisions shows the first.
+    flag = pc.index_in(left["doc_id"], value_set=flags["doc_id"].combine_chunks())
     kept = pa.table(
         {
             "doc_id": left["doc_id"],
-            "verdict": pa.array(["kept"], pa.string()).take(pa.nulls(size, pa.int8()).fill_null(0)),
-            "rule": pa.nulls(size, pa.string()),
-            "score": pa.nulls(size, pa.float64()),
-            "duplicate_of": pa.nulls(size, pa.string()),
+            "verdict": pa.array(["kept"] * left.num_rows, pa.string()),
+            **{name: flags[name].take(flag) for name in ("rule", "score", "duplicate_of")},
         },
         schema=VERDICTS,
     )

@@ -270,7 +270,8 @@ def _funnel(plan: Plan, verdicts: pa.Table, failures: pa.Table) -> tuple[FunnelS
     """What became of every row at every step; the rows of one step are those the last one kept."""
     failed = dict(_value_counts(failures["step"]))
     dropped: dict[str, int] = {}
-    for reason, count in _value_counts(verdicts["rule"].drop_null()):
+    gone = verdicts.filter(pc.equal(verdicts["verdict"], "dropped"))
+    for reason, count in _value_counts(gone["rule"].drop_null()):
         decision = reason.partition(".")[0]
         dropped[decision] = dropped.get(decision, 0) + count
     before = [("list", None), ("read", None), ("decode", None)]

@@ -76,7 +76,7 @@ def show_status(store: Path, run: str | None, *, as_json: bool) -> None:
 
 def _rules(store: Store) -> list[tuple[str, int]]:
     """How many documents each rule dropped, most first."""
-    rules = store.verdicts(["rule"])["rule"].drop_null()
+    rules = store.verdicts(["rule"], where="verdict = 'dropped'")["rule"].drop_null()
     counts = [(row["values"], row["counts"]) for row in pc.value_counts(rules).to_pylist()]
     return sorted(counts, key=lambda each: (-each[1], each[0]))
 

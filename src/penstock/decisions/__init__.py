@@ -2,6 +2,9 @@
 
 from penstock.decisions.c4 import C4Quality
 from penstock.decisions.code_quality import CodeQuality
+from penstock.decisions.cut_overlap import CutOverlap
+from penstock.decisions.decontaminate import Decontaminate
+from penstock.decisions.eval_sets import EvalSet
 from penstock.decisions.exact import ExactDedup
 from penstock.decisions.fineweb import FineWebQuality
 from penstock.decisions.gopher import GopherQuality, GopherRepetition
@@ -11,6 +14,9 @@ from penstock.decisions.near import MinHashDedup
 __all__ = [
     "C4Quality",
     "CodeQuality",
+    "CutOverlap",
+    "Decontaminate",
+    "EvalSet",
     "ExactDedup",
     "FineWebQuality",
     "GopherQuality",
