@@ -138,14 +138,17 @@ class Curves:
         """Recall to be expected of a question that reads so many lists."""
         if self.complete and probes >= self.efforts[-1]:
             return 1.0
-        alike = probes / _margin(share)
-        curves = [_between(alike, self.efforts, curve) for curve in self.recall]
-        return _between(math.log(max(depth, 1)), _LOG_DEPTHS, curves)
+        alike, at = probes / _margin(share), math.log(max(depth, 1))
+        low = 0 if at < _LOG_DEPTHS[1] else 1
+        curves = [_between(alike, self.efforts, self.recall[low])]
+        if at > _LOG_DEPTHS[low]:
+            curves.append(_between(alike, self.efforts, self.recall[low + 1]))
+        return _between(at, _LOG_DEPTHS[low : low + len(curves)], curves)
 
 
 def _margin(share: float) -> float:
     """By how much to exceed a curve: more under a predicate, for fewer rows vary more."""
-    return MARGIN * math.pow(share, -0.12)
+    return MARGIN * math.pow(share, -0.05)
 
 
 def _rising(curve: Sequence[float]) -> list[float]:

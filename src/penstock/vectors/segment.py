@@ -33,7 +33,7 @@ _LOOK_NS = 2.0  # a row asked whether it is allowed
 _ROWS_A_STEP = 20  # rows that a graph's walk scores for each of its ef
 
 # Rows scored again from float16: so many, and so many for each one wanted.
-_DEPTH = {"sq8": (60, 4), "rabitq": (120, 8)}
+_DEPTH = {"sq8": (60, 4), "rabitq": (80, 5)}
 
 _EVERY = np.empty(0, np.uint8)
 _EVERY.flags.writeable = False
@@ -300,65 +300,62 @@ class Vectors:
         return replace(exactly, kind="hnsw", allowed=seen, probes=ef, depth=depth)
 
     def _find(self, queries: F32, asked: _Asked) -> list[Found]:
+        if asked.kind != "flat":
+            return [self._find_one(query, asked) for query in queries]
         from penstock.kernels import vectors as kernels
 
-        k, kind = asked.k, asked.kind
-        scores = np.empty((len(queries), k), np.float32)
-        places = np.empty((len(queries), k), np.int64)
+        scores = np.empty((len(queries), asked.k), np.float32)
+        places = np.empty((len(queries), asked.k), np.int64)
         sizes = np.zeros(len(queries), np.int64)
-        if k > 0 and kind == "flat":
+        if asked.k > 0:
             kernels.best_of_all(queries, self.halves, scores, places, sizes)
-        seen = np.zeros((len(queries), 3), np.int64)
-        for i in range(len(queries) if k > 0 else 0):
-            if kind == "gather":
-                sizes[i] = kernels.best_of(
-                    queries[i], self.halves, asked.places, scores[i], places[i]
-                )
-            elif kind == "ivf":
-                sizes[i] = self._read_lists(queries[i], asked, scores[i], places[i], seen[i])
-            elif kind == "hnsw":
-                sizes[i] = self._walk(queries[i], asked, scores[i], places[i], seen[i])
-        return [
-            Found(scores[i, :size], places[i, :size], self._plan(asked, *seen[i].tolist()))
-            for i, size in enumerate(sizes.tolist())
-        ]
+        plan = self._plan(asked, 0, 0, 0)
+        return [Found(scores[i, :n], places[i, :n], plan) for i, n in enumerate(sizes.tolist())]
 
-    def _read_lists(self, query: F32, asked: _Asked, scores: F32, places: I64, seen: I64) -> int:
+    def _find_one(self, query: F32, asked: _Asked) -> Found:
         from penstock.kernels import vectors as kernels
 
-        lists = self.lists
-        assert lists is not None
-        size: int = kernels.search_lists(
-            query,
-            self.halves,
-            lists.centres,
-            lists.centre_blocks,
-            lists.signs,
-            lists.spread,
-            lists.firsts,
-            lists.blocks,
-            asked.allowed,
-            asked.probes,
-            asked.least_allowed,
-            asked.depth,
-            scores,
-            places,
-            seen,
-        )
-        return size
+        scores, places = np.empty(asked.k, np.float32), np.empty(asked.k, np.int64)
+        probes, scanned, rescored = 0, 0, 0
+        if asked.kind == "gather":
+            size = kernels.best_of(query, self.halves, asked.places, scores, places)
+        elif asked.kind == "ivf":
+            lists, seen = self.lists, np.empty(3, np.int64)
+            assert lists is not None
+            size = kernels.search_lists(
+                query,
+                self.halves,
+                lists.centres,
+                lists.centre_blocks,
+                lists.signs,
+                lists.spread,
+                lists.firsts,
+                lists.blocks,
+                asked.allowed,
+                asked.probes,
+                asked.least_allowed,
+                asked.depth,
+                scores,
+                places,
+                seen,
+            )
+            probes, scanned, rescored = seen.tolist()
+        else:
+            near = self._walk(query, asked)
+            size = kernels.best_of(query, self.halves, near, scores, places)
+            probes, rescored = asked.probes, len(near)
+        plan = self._plan(asked, probes, scanned, rescored)
+        return Found(scores[:size], places[:size], plan)
 
-    def _walk(self, query: F32, asked: _Asked, scores: F32, places: I64, seen: I64) -> int:
-        from penstock.kernels import vectors as kernels
-
+    def _walk(self, query: F32, asked: _Asked) -> Any:
+        """Candidates from the graph, or every allowed row where it finds too few."""
         assert self.graph is not None
         near = self.graph.candidates(query, asked.depth, asked.probes, asked.allowed)
         if len(near) < asked.k:  # the walk ended among rows that are not allowed
             near = np.arange(self.num_rows, dtype=np.int32)
             if len(asked.allowed):
                 near = near[asked.allowed.view(np.bool_)]
-        seen[:] = asked.probes, 0, len(near)
-        size: int = kernels.best_of(query, self.halves, near, scores, places)
-        return size
+        return near
 
     def _plan(self, asked: _Asked, probes: int, scanned: int, rescored: int) -> SegmentPlan:
         rows = self.num_rows
