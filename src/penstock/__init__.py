@@ -27,14 +27,21 @@ if TYPE_CHECKING:
         GopherQuality,
         GopherRepetition,
         Language,
+        Limit,
+        LineDedup,
         MinHashDedup,
+        Mix,
+        ParagraphDedup,
+        Sample,
+        SubstringDedup,
+        UrlFilter,
     )
     from penstock.errors import PenstockError, RowError
     from penstock.flow import Flow
     from penstock.index import IndexSettings
     from penstock.models.cross_encoder import CrossEncoder
     from penstock.sources import files, jsonl, parquet
-    from penstock.steps import C4Lines, Chunk, Embed, Keep, Map, Normalize
+    from penstock.steps import C4Lines, Chunk, Embed, Keep, Map, Normalize, RedactPII
     from penstock.store import Hit, Hits, Store
 
 # Where each public name lives. They load when first used, so that a command
@@ -59,13 +66,21 @@ _HOMES = {
     "IndexSettings": "penstock.index",
     "Keep": "penstock.steps",
     "Language": "penstock.decisions",
+    "Limit": "penstock.decisions",
+    "LineDedup": "penstock.decisions",
     "Map": "penstock.steps",
     "MinHashDedup": "penstock.decisions",
+    "Mix": "penstock.decisions",
     "Normalize": "penstock.steps",
+    "ParagraphDedup": "penstock.decisions",
     "PenstockError": "penstock.errors",
+    "RedactPII": "penstock.steps",
     "RowError": "penstock.errors",
     "RunReport": "penstock.build.report",
+    "Sample": "penstock.decisions",
     "Store": "penstock.store",
+    "SubstringDedup": "penstock.decisions",
+    "UrlFilter": "penstock.decisions",
     "files": "penstock.sources",
     "jsonl": "penstock.sources",
     "parquet": "penstock.sources",
@@ -91,13 +106,21 @@ __all__ = [
     "IndexSettings",
     "Keep",
     "Language",
+    "Limit",
+    "LineDedup",
     "Map",
     "MinHashDedup",
+    "Mix",
     "Normalize",
+    "ParagraphDedup",
     "PenstockError",
+    "RedactPII",
     "RowError",
     "RunReport",
+    "Sample",
     "Store",
+    "SubstringDedup",
+    "UrlFilter",
     "files",
     "jsonl",
     "parquet",

@@ -364,3 +364,19 @@ def test_a_flagged_document_stays_and_may_still_be_dropped_later(tmp_path: Path)
         ("b.txt", "dropped", "exact_duplicate"),
         ("c.txt", "kept", None),
     ]
+
+
+def test_a_signature_of_metadata_follows_metadata(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    for i in range(12):
+        (tmp_path / f"tree/{i}.txt").write_text(f"Text number {i}.")
+    source, mix = ps.files(tmp_path / "tree"), ps.Mix(weights={"en": 1.0}, field="lang")
+    named = ps.Map(lambda doc: {"metadata": {**doc["metadata"], "lang": "en"}})
+
+    for steps in ([mix], [named, mix]):
+        ps.Flow(source=source, steps=steps).run(tmp_path / "store")
+    ps.Flow(source=source, steps=[named, mix]).run(tmp_path / "fresh")
+
+    stores = [ps.Store.open(tmp_path / name).verdicts() for name in ("store", "fresh")]
+    assert stores[0].equals(stores[1])
+    assert set(stores[0]["verdict"].to_pylist()) == {"kept"}

@@ -59,13 +59,13 @@ class Work:
 class Known:
     """A signature's column as an earlier chain computed it.
 
-    Its values lie in the column `known_<column>` of the rows, and the hash of
-    the text that they were computed from in `known_text_hash`.
+    Its values lie in the column `known_<column>` of the rows, and what they were
+    computed from in `known_metadata` and, as a hash, `known_text_hash`.
 
     Attributes:
         column: Its name.
         certain: Whether it holds whatever the text is now: the steps before it
-            are the same. Otherwise it holds for rows of the same text.
+            are the same. Otherwise it holds for rows of the same text and metadata.
     """
 
     column: str
@@ -204,7 +204,8 @@ def _still_holds(column: str, work: Work) -> pa.Array | None:
         if known.column == column:
             if known.certain:
                 return pa.array(np.ones(work.rows.num_rows, np.bool_))
-            return pc.equal(work.rows["text_hash"], work.rows["known_text_hash"])
+            same_text = pc.equal(work.rows["text_hash"], work.rows["known_text_hash"])
+            return pc.and_(same_text, pc.equal(work.rows["metadata"], work.rows["known_metadata"]))
     return None
 
 

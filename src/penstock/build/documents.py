@@ -426,7 +426,8 @@ def _recompute(
     )
     for each in reuse.known:
         batch = batch.append_column(f"known_{each.column}", _one(rows[each.column]))
-    batch = batch.append_column("known_text_hash", _one(rows["text_hash"]))
+    for name in ("text_hash", "metadata"):
+        batch = batch.append_column(f"known_{name}", _one(rows[name]))
     if reuse.settled:
         batch = batch.append_column("source_metadata", batch["metadata"])
         where = batch.schema.get_field_index("metadata")

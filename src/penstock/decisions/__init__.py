@@ -10,6 +10,10 @@ from penstock.decisions.fineweb import FineWebQuality
 from penstock.decisions.gopher import GopherQuality, GopherRepetition
 from penstock.decisions.language import Language
 from penstock.decisions.near import MinHashDedup
+from penstock.decisions.paragraphs import LineDedup, ParagraphDedup
+from penstock.decisions.sampling import Limit, Mix, Sample
+from penstock.decisions.substrings import SubstringDedup
+from penstock.decisions.urls import UrlFilter
 
 __all__ = [
     "C4Quality",
@@ -22,5 +26,12 @@ __all__ = [
     "GopherQuality",
     "GopherRepetition",
     "Language",
+    "Limit",
+    "LineDedup",
     "MinHashDedup",
+    "Mix",
+    "ParagraphDedup",
+    "Sample",
+    "SubstringDedup",
+    "UrlFilter",
 ]

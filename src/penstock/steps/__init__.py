@@ -7,5 +7,6 @@ from penstock.steps.chunk import Chunk
 from penstock.steps.custom import Keep, Map
 from penstock.steps.embed import Embed
 from penstock.steps.normalize import Normalize
+from penstock.steps.redact_pii import RedactPII
 
-__all__ = ["C4Lines", "Chunk", "Embed", "Keep", "Map", "Normalize"]
+__all__ = ["C4Lines", "Chunk", "Embed", "Keep", "Map", "Normalize", "RedactPII"]
