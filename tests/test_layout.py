@@ -19,14 +19,14 @@ ROOT = Path(penstock.__file__).parent
 LAYERS = [
     {"arrays", "errors", "records", "cores", "fingerprint", "protocols"},
     {"kernels", "models"},
-    {"vectors", "words"},
+    {"cluster", "vectors", "words"},
     {"sources", "steps", "decisions", "engine", "index"},
     {"store"},
     {"build"},
     {"flow"},
     {"cli"},
 ]
-PACKAGES = ["build", "cli", "decisions", "engine", "index", "kernels", "models"]
+PACKAGES = ["build", "cli", "cluster", "decisions", "engine", "index", "kernels", "models"]
 PACKAGES += ["sources", "steps", "store", "vectors", "words"]
 
 
