@@ -583,7 +583,7 @@ class Tantivy(_WordsOnly):
         del variant
 
     def build(self, data: Data, folder: Path) -> dict[str, float]:
-        import tantivy
+        import tantivy  # type: ignore[import-not-found, unused-ignore]
 
         folder.mkdir()
         schema = tantivy.SchemaBuilder()

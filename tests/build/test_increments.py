@@ -353,8 +353,8 @@ def test_a_flagged_document_stays_and_may_still_be_dropped_later(tmp_path: Path)
     for name in ("a.txt", "b.txt"):
         (tmp_path / "tree" / name).write_text(f"Quiz: {question}?")
     (tmp_path / "tree/c.txt").write_text("Nothing of the kind.")
-    sets = [ps.EvalSet(tmp_path / "set.jsonl", columns=["question"], name="quiz")]
-    flag = ps.Decontaminate(against=sets, action="flag")
+    quiz = ps.EvalSet(str(tmp_path / "set.jsonl"), columns=("question",), name="quiz")
+    flag = ps.Decontaminate(against=(quiz,), action="flag")
 
     ps.Flow(source=ps.files(tmp_path / "tree"), steps=[flag, ps.ExactDedup()]).run(tmp_path / "s")
 
@@ -373,7 +373,8 @@ def test_a_signature_of_metadata_follows_metadata(tmp_path: Path) -> None:
     source, mix = ps.files(tmp_path / "tree"), ps.Mix(weights={"en": 1.0}, field="lang")
     named = ps.Map(lambda doc: {"metadata": {**doc["metadata"], "lang": "en"}})
 
-    for steps in ([mix], [named, mix]):
+    flows: list[list[Any]] = [[mix], [named, mix]]
+    for steps in flows:
         ps.Flow(source=source, steps=steps).run(tmp_path / "store")
     ps.Flow(source=source, steps=[named, mix]).run(tmp_path / "fresh")
 
