@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -289,3 +290,19 @@ def test_the_same_vectors_and_seed_give_the_same_files(
 def test_an_unknown_setting_names_the_choices(field: str, value: str) -> None:
     with pytest.raises(ConfigError, match=rf"VectorSettings.{field} is '{value}': must be one of"):
         VectorSettings(**{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("codes", ["sq8", "rabitq"])
+@pytest.mark.parametrize("dim", [3, 64, 130])
+def test_codes_lead_to_the_nearest(tmp_path: Path, dim: int, codes: Any) -> None:
+    rng = np.random.default_rng(dim)
+    rows = rng.normal(size=(3000, dim)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    with VectorWriter(tmp_path / "v", dim) as writer:
+        writer.add(rows)
+    build_search(tmp_path / "v", VectorSettings(kind="ivf", codes=codes))
+    vectors = Vectors.open(tmp_path / "v")
+    queries = rows[:40] + 0.3 * rng.normal(size=(40, dim)).astype(np.float32) / np.sqrt(dim)
+
+    assert measure_recall(vectors, queries) >= 0.9
+    assert measure_recall(vectors, queries, rng.random(3000) < 0.2) >= 0.9

@@ -33,6 +33,7 @@ _SLOTS = 8  # rows of a block
 _HEAD = 8  # words of a block before its codes: 8 places as int32, 8 factors as float32
 _PLANES = 4  # bits of a query's component
 _WIDER = 3  # lists chosen by their centres' bits, for each that is read
+_RARER = 1.3  # times: less is chance
 _AHEAD = 6  # rows asked for before they are needed
 
 _I32, _I64, _F32, _HALF = ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.HalfType()
@@ -133,14 +134,14 @@ def _half_at(typing: Any, halves: Any, row: Any, column: Any) -> Any:
 
 
 @intrinsic
-def _prefetch(typing: Any, array: Any, row: Any) -> Any:
-    """Ask for a row of a 2-D array before it is needed."""
+def _prefetch(typing: Any, array: Any, row: Any, lines: Any) -> Any:
+    """Ask for the first lines of the cache of a row of a 2-D array before they are needed."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         array = _array(context, builder, signature, args, 0)
         row = context.cast(builder, args[1], signature.args[1], types.int64)
-        start, width = _row(context, builder, array, row)
-        num_bytes = builder.mul(width, array.itemsize)
+        start, _ = _row(context, builder, array, row)
+        lines = context.cast(builder, args[2], signature.args[2], types.int64)
         pointer = ir.IntType(8).as_pointer()
         ask = cgutils.get_or_insert_function(
             builder.module,
@@ -148,14 +149,13 @@ def _prefetch(typing: Any, array: Any, row: Any) -> Any:
             "llvm.prefetch.p0",
         )
         start = builder.bitcast(start, pointer)
-        lines = builder.udiv(builder.add(num_bytes, ir.Constant(_I64, 63)), ir.Constant(_I64, 64))
         read, near, data = ir.Constant(_I32, 0), ir.Constant(_I32, 3), ir.Constant(_I32, 1)
         with cgutils.for_range(builder, lines, intp=_I64) as loop:
             line = builder.gep(start, [builder.mul(loop.index, ir.Constant(_I64, 64))])
             builder.call(ask, [line, read, near, data])
         return context.get_dummy_value()
 
-    return types.void(array, row), codegen
+    return types.void(array, row, lines), codegen
 
 
 @intrinsic
@@ -272,6 +272,27 @@ def _spread(builder: Any, value: Any, lanes: int) -> Any:
 
 
 @intrinsic
+def _allowed_of(typing: Any, blocks: Any, block: Any, allowed: Any) -> Any:
+    """A bit for each row of a full block, as `allowed` (num_rows,) uint8 says: 0 or 1."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        block = context.cast(builder, args[1], signature.args[1], types.int64)
+        head, _ = _row(context, builder, _array(context, builder, signature, args, 0), block)
+        mask = _array(context, builder, signature, args, 2).data
+        places = builder.bitcast(head, _I32.as_pointer())
+        bits = []
+        for lane in range(_SLOTS):
+            place = builder.load(builder.gep(places, [ir.Constant(_I64, lane)]))
+            flag = builder.load(builder.gep(mask, [builder.zext(place, _I64)]))
+            bits.append(builder.shl(builder.zext(flag, _I64), ir.Constant(_I64, lane)))
+        while len(bits) > 1:
+            bits = [builder.or_(bits[i], bits[i + 1]) for i in range(0, len(bits), 2)]
+        return bits[0]
+
+    return types.int64(blocks, block, allowed), codegen
+
+
+@intrinsic
 def _count(typing: Any, bits: Any) -> Any:
     """How many bits of an int64 are set."""
 
@@ -344,6 +365,7 @@ def best_of_all(queries: Any, halves: Any, scores: Any, places: Any, sizes: Any)
     Rows are taken in blocks that stay in the cache while every query looks at them.
     """
     block = max(16, 262_144 // max(1, 2 * halves.shape[1]))
+    k = scores.shape[1]
     keys = np.empty(scores.shape, np.int64)
     sizes[:] = 0
     for start in range(0, len(halves), block):
@@ -351,8 +373,9 @@ def best_of_all(queries: Any, halves: Any, scores: Any, places: Any, sizes: Any)
             size = sizes[q]
             for row in range(start, min(start + block, len(halves))):
                 score = half_dot(queries[q], halves, row)
-                if score == score:
-                    size = _keep(keys[q], size, _key(score, row))
+                key = _key(score, row)
+                if score == score and (size < k or key > keys[q, 0]):
+                    size = _keep(keys[q], size, key)
             sizes[q] = size
     for q in range(len(queries)):
         _unpack(keys[q], sizes[q], scores[q], places[q])
@@ -361,16 +384,17 @@ def best_of_all(queries: Any, halves: Any, scores: Any, places: Any, sizes: Any)
 @kernel
 def best_of(query: Any, halves: Any, wanted: Any, scores: Any, places: Any) -> Any:
     """The best of the rows at `wanted`, (num_wanted,) int32, into scores and places; how many."""
-    size = 0
+    size, lines = 0, (halves.shape[1] + 31) // 32
     keys = np.empty(len(scores), np.int64)
     for i in range(min(_AHEAD, len(wanted))):
-        _prefetch(halves, wanted[i])
+        _prefetch(halves, wanted[i], lines)
     for i in range(len(wanted)):
         if i + _AHEAD < len(wanted):
-            _prefetch(halves, wanted[i + _AHEAD])
+            _prefetch(halves, wanted[i + _AHEAD], lines)
         score = half_dot(query, halves, wanted[i])
-        if score == score:
-            size = _keep(keys, size, _key(score, wanted[i]))
+        key = _key(score, wanted[i])
+        if score == score and (size < len(keys) or key > keys[0]):
+            size = _keep(keys, size, key)
     _unpack(keys, size, scores, places)
     return size
 
@@ -530,8 +554,10 @@ def _candidates(
                 lane = _lowest(reach)
                 reach &= reach - 1
                 each = block * _SLOTS + lane
-                if first <= each < last:  # the next group's lists may begin in this block
-                    found = _keep(keys, found, _key(rough[lane], each))
+                key = _key(rough[lane], each)
+                # The next group's lists may begin in this block.
+                if first <= each < last and (found < len(keys) or key > keys[0]):
+                    found = _keep(keys, found, key)
             if found == len(keys):
                 settings[3] = _score_of(keys[0])
     return found
@@ -633,11 +659,13 @@ def fill_with_bits(codes: Any, code_factors: Any, slots: Any, which: Any, blocks
 @kernel
 def keep_best(scores: Any, start: Any, keys: Any, sizes: Any) -> None:
     """Add scores (num_queries, num_rows) of the rows from `start` to a heap for each query."""
+    depth = keys.shape[1]
     for query in range(len(scores)):
         size = sizes[query]
         for i in range(scores.shape[1]):
-            if scores[query, i] == scores[query, i]:
-                size = _keep(keys[query], size, _key(scores[query, i], start + i))
+            key = _key(scores[query, i], start + i)
+            if scores[query, i] == scores[query, i] and (size < depth or key > keys[query, 0]):
+                size = _keep(keys[query], size, key)
         sizes[query] = size
 
 
@@ -774,13 +802,9 @@ def rank_lists(query: Any, centres: Any, ranks: Any) -> None:
 
 
 @kernel
-def _open_slots(places: Any, block: Any, allowed: Any) -> Any:
-    """A bit for each of the 8 slots of a block whose row is allowed."""
+def _some_slots(places: Any, block: Any, allowed: Any) -> Any:
+    """A bit for each row of a block that is not full, 1 where it is allowed."""
     bits = np.int64(0)
-    if places[block, _SLOTS - 1] >= 0 and len(allowed) > 0:  # a full block: no branch
-        for lane in range(_SLOTS):
-            bits |= np.int64(allowed[places[block, lane]] != 0) << lane
-        return bits
     for lane in range(_SLOTS):
         place = places[block, lane]
         if place >= 0 and (len(allowed) == 0 or allowed[place] != 0):
@@ -833,6 +857,7 @@ def search_lists(
     allowed: Any,
     least_probes: Any,
     least_allowed: Any,
+    most_allowed: Any,
     depth: Any,
     scores: Any,
     places: Any,
@@ -842,7 +867,8 @@ def search_lists(
 
     Reads `least_probes` lists, then on until they held `least_allowed` allowed
     rows (and more, the fewer the first ones held), and k different ones; scores
-    the best `depth` candidates again from `halves`.
+    the best `depth` candidates again from `halves`. Where it would have to read
+    more than `most_allowed` rows, it gives up and returns -1.
 
     The arrays:
         centres: (num_lists + 1, dim) uint16 halves; the last is the mean of the others.
@@ -876,6 +902,7 @@ def search_lists(
     rough = np.empty(_SLOTS, np.float32)
     keys = np.empty(4 * depth + _SLOTS, np.int64)
     size, probes, scanned = 0, 0, 0
+    lines = blocks.shape[1] // 8 if by_bits and len(allowed) == 0 else 1
     while probes < num_lists and (
         probes < least_probes or scanned < least_allowed or scanned < 2 * len(scores)
     ):
@@ -886,21 +913,25 @@ def search_lists(
         taken[each] = True
         left -= 1
         _sink(order, left, order[left])
-        if left > 0 and by_bits:  # the next list, while this one is read
+        if left > 0:  # ask for the next list while this one is read
             then = 0xFFFF_FFFF - (~order[0] & 0xFFFF_FFFF)
             for block in range(firsts[then], firsts[then + 1]):
-                _prefetch(blocks, block)
+                _prefetch(blocks, block, lines)
         probes += 1
-        if probes == least_probes + 1 and scanned < least_allowed:
-            # Allowed rows are rarer near the query than elsewhere, so the best lie scattered.
+        if probes == least_probes + 1:
+            # Where allowed rows are rarer near the query than elsewhere, the best lie scattered.
             rarer = least_allowed / max(scanned, 1)
-            least_allowed = int(least_allowed * min(rarer, 1000.0) ** 2)
+            least_allowed = int(least_allowed * min(rarer, 1000.0) ** 1.5) if rarer > _RARER else 0
+            if least_allowed > most_allowed:
+                return -1
         for block in range(firsts[each], firsts[each + 1]):
-            lanes = (1 << _SLOTS) - 1
-            if len(allowed) > 0 or row_places[block, _SLOTS - 1] < 0:
-                lanes = _open_slots(row_places, block, allowed)
-                if lanes == 0:
-                    continue
+            lanes = np.int64((1 << _SLOTS) - 1)
+            if row_places[block, _SLOTS - 1] < 0:
+                lanes = _some_slots(row_places, block, allowed)
+            elif len(allowed) > 0:
+                lanes = _allowed_of(blocks, block, allowed)
+            if lanes == 0:
+                continue
             if by_bits:
                 reach = _bit_scores(planes, blocks, block, settings, rough) & lanes
             else:

@@ -23,13 +23,13 @@ FLAT_ROWS = 16_384
 
 _BITS_FROM = 128  # dimensions: see `VectorSettings.codes`
 
-# What the planner weighs, in ns at 384 dimensions on a busy core; only the ratios matter.
-_GATHER_NS = 50.0  # a row scored from float16 where it lies
-_AGAIN_NS = 300.0  # the same for a candidate, whose row is in no cache, and its turn in a heap
-_CENTRE_NS = 19.0  # a list's centre scored
-_CODE_NS = {"sq8": 40.0, "rabitq": 5.0}  # a row scored by its code
-_LOOK_NS = 2.0  # a row asked whether it is allowed
-
+# What the planner weighs, in ns at 384 dimensions on one core; only the ratios matter.
+_GATHER_NS = 27.0  # a row scored from float16 where it lies
+_AGAIN_NS = 200.0  # the same for a candidate, whose row is in no cache
+_LIST_NS = 8.0  # a list put in order
+_CODE_NS = {"sq8": 40.0, "rabitq": 5.5}  # a row scored by its code
+_LOOK_NS = 5.0  # a row asked whether it is allowed, and then:
+_SOME_NS = {"sq8": 40.0, "rabitq": 24.0}  # scored, if it is
 _ROWS_A_STEP = 20  # rows that a graph's walk scores for each of its ef
 
 # Rows scored again from float16: so many, and so many for each one wanted.
@@ -86,7 +86,9 @@ class _Asked:
         allowed: (num_rows,) uint8, or empty for every row.
         places: The allowed rows (int32), where they are gathered.
         probes: Lists to read at least, or HNSW's ef.
+        mask: What `allowed` is made from.
         least_allowed: Codes to score at least.
+        most_allowed: Codes to score at most; gathering the allowed rows is cheaper than more.
         depth: Candidates to score again.
     """
 
@@ -95,8 +97,10 @@ class _Asked:
     k: int
     allowed: Any = None
     places: Any = None
+    mask: Mask | None = None
     probes: int = 0
     least_allowed: int = 0
+    most_allowed: int = 0
     depth: int = 0
 
 
@@ -266,18 +270,22 @@ class Vectors:
         probes = min(probes, lists)
         depth = min(2 * count, self._depth(k, effort))
         scanned = 2 * self.num_vectors * probes / lists  # a row lies in two of them
-        code = scanned * share * _CODE_NS[self.facts.codes]
-        cost = (lists * _CENTRE_NS + code) * wide + depth * _AGAIN_NS
-        cost += 0 if allowed is None else scanned * _LOOK_NS
-        if count * _GATHER_NS * wide <= cost:
+        code = _CODE_NS[self.facts.codes]
+        if allowed is not None:
+            code = _LOOK_NS + min(share * _SOME_NS[self.facts.codes], code)
+        cost = (lists * _LIST_NS + scanned * code) * wide + depth * _AGAIN_NS
+        gather = count * _GATHER_NS * wide
+        if gather <= cost:
             return _gather(exactly, allowed)
         return _Asked(
             "ivf",
             count,
             k,
+            mask=allowed,
             allowed=_EVERY if allowed is None else _bytes(allowed),
             probes=probes,
             least_allowed=0 if allowed is None else int(scanned * share),
+            most_allowed=0 if allowed is None else int(gather / (code * wide) * share),
             depth=depth,
         )
 
@@ -334,11 +342,14 @@ class Vectors:
                 asked.allowed,
                 asked.probes,
                 asked.least_allowed,
+                asked.most_allowed,
                 asked.depth,
                 scores,
                 places,
                 seen,
             )
+            if size < 0:  # the allowed rows lie too far from the query for lists to help
+                return self._find_one(query, _gather(replace(asked, kind="gather"), asked.mask))
             probes, scanned, rescored = seen.tolist()
         else:
             near = self._walk(query, asked)
