@@ -40,7 +40,7 @@ class _Announcer(event.Listener):  # type: ignore[misc]  # numba is untyped
         function = event.data["dispatcher"].py_func
         if not self._said and function.__module__.startswith("penstock."):
             self._said = True
-            _log.info("compiling kernels, once per machine: some 20 s")
+            _log.info("compiling kernels, once per machine: up to a minute")
 
     def on_end(self, event: Any) -> None:
         pass
