@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -113,17 +115,27 @@ FILES = {
 }
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a segment of each kind."""
+    folder = tmp_path_factory.mktemp("whole")
+    kinds: tuple[Literal["flat", "ivf", "hnsw"], ...] = ("flat", "ivf", "hnsw")
+    for kind in kinds:
+        with VectorWriter(folder / kind, 12) as writer:
+            writer.add(some(600))
+        build_search(folder / kind, VectorSettings(kind=kind, codes="sq8"))
+    return folder
+
+
 @pytest.mark.parametrize("harm", ["missing", "short", "empty", "other"])
 @pytest.mark.parametrize(
     ("kind", "name"),
     [pytest.param(kind, name, id=f"{kind}-{name}") for kind in FILES for name in FILES[kind]],
 )
 def test_a_damaged_file_is_named_with_the_command_that_helps(
-    tmp_path: Path, kind: str, name: str, harm: str
+    tmp_path: Path, whole: Path, kind: str, name: str, harm: str
 ) -> None:
-    with VectorWriter(tmp_path / "v", 12) as writer:
-        writer.add(some(600))
-    build_search(tmp_path / "v", VectorSettings(kind=kind))  # type: ignore[arg-type]
+    shutil.copytree(whole / kind, tmp_path / "v")
     path = tmp_path / "v" / name
     assert sorted(FILES[kind]) == sorted(found.name for found in (tmp_path / "v").iterdir())
     data = path.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -111,13 +112,17 @@ def built(
 
 
 @pytest.fixture(
-    params=[pytest.param(1e6, id="planned-for-lists"), pytest.param(50.0, id="planned")]
+    params=[pytest.param(1e6, id="planned-for-lists"), pytest.param(27.0, id="planned")]
 )
-def planned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
-    """What the planner takes a gathered row to cost: with the first it never gathers."""
+def planned(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, built: Vectors
+) -> Iterator[None]:
+    """Two costs of a gathered row for the planner: with the first it never gathers."""
+    built.plans.clear()
     monkeypatch.setattr("penstock.vectors.segment._GATHER_NS", request.param)
     monkeypatch.setattr("penstock.vectors.segment._ROWS_A_STEP", 1000 / request.param)
-    return float(request.param)
+    yield
+    built.plans.clear()
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +238,8 @@ def test_the_plan_tells_what_was_done(
     built: Vectors, flat: Vectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     query = clustered(1, 48, seed=12)[0]
-    monkeypatch.setattr("penstock.vectors.segment._AGAIN_NS", 50.0)
+    monkeypatch.setattr("penstock.vectors.segment._AGAIN_NS", 20.0)
+    built.plans.clear()
     most = np.arange(flat.num_rows) % 10 != 0
     few = np.arange(flat.num_rows) % 500 == 0
 

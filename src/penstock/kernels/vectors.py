@@ -49,6 +49,24 @@ def _array(context: Any, builder: Any, signature: Any, args: Any, i: int) -> Any
     return context.make_array(signature.args[i])(context, builder, args[i])
 
 
+def _sum(builder: Any, total: Any) -> Any:
+    """Sum of a vector's lanes, as a tree."""
+    width = _LANES
+    while width > 1:
+        width //= 2
+        nothing = ir.Constant(total.type, ir.Undefined)
+        low, high = (
+            builder.shuffle_vector(
+                total,
+                nothing,
+                ir.Constant(ir.VectorType(_I32, width), list(range(first, first + width))),
+            )
+            for first in (0, width)
+        )
+        total = builder.fadd(low, high)
+    return builder.extract_element(total, ir.Constant(_I32, 0))
+
+
 @intrinsic
 def half_dot(typing: Any, query: Any, halves: Any, row: Any) -> Any:
     """Inner product of a float32 query (dim,) with a row of halves (num_rows, dim) uint16.
@@ -89,22 +107,7 @@ def half_dot(typing: Any, query: Any, halves: Any, row: Any) -> Any:
             builder.fadd(builder.load(sums[0]), builder.load(sums[1])),
             builder.fadd(builder.load(sums[2]), builder.load(sums[3])),
         )
-        width = _LANES
-        while width > 1:
-            width //= 2
-            nothing = ir.Constant(total.type, ir.Undefined)
-            low, high = (
-                builder.shuffle_vector(
-                    total,
-                    nothing,
-                    ir.Constant(ir.VectorType(_I32, width), list(range(first, first + width))),
-                )
-                for first in (0, width)
-            )
-            total = builder.fadd(low, high)
-        rest = cgutils.alloca_once_value(
-            builder, builder.extract_element(total, ir.Constant(_I32, 0))
-        )
+        rest = cgutils.alloca_once_value(builder, _sum(builder, total))
         done = builder.mul(rounds, step)
         with cgutils.for_range(builder, builder.sub(dim, done), intp=_I64) as loop:
             at = builder.add(done, loop.index)
@@ -203,6 +206,78 @@ def _signs_at(typing: Any, values: Any, start: Any) -> Any:
         return builder.zext(builder.bitcast(above, ir.IntType(_LANES)), _I64)
 
     return types.int64(values, start), codegen
+
+
+@intrinsic
+def _planes_at(typing: Any, values: Any, start: Any, unit: Any) -> Any:
+    """16 floats from `start` in units of `unit`, as -8 to 7: 16 bits for each bit of them."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        start = context.cast(builder, args[1], signature.args[1], types.int64)
+        at = builder.gep(_array(context, builder, signature, args, 0).data, [start])
+        floats, ints = ir.VectorType(_F32, _LANES), ir.VectorType(_I32, _LANES)
+        some = builder.load(builder.bitcast(at, floats.as_pointer()), align=4)
+        even = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(floats, [floats]), f"llvm.rint.v{_LANES}f32"
+        )
+        scaled = builder.fdiv(some, _spread(builder, args[2], _LANES))
+        rounded = builder.fptosi(builder.call(even, [scaled]), ints)
+        planes = ir.Constant(_I64, 0)
+        for plane in range(_PLANES):
+            bit = builder.and_(rounded, ir.Constant(ints, [1 << plane] * _LANES))
+            mask = builder.icmp_unsigned("!=", bit, ir.Constant(ints, [0] * _LANES))
+            word = builder.zext(builder.bitcast(mask, ir.IntType(_LANES)), _I64)
+            planes = builder.or_(planes, builder.shl(word, ir.Constant(_I64, plane * _LANES)))
+        return planes
+
+    return types.int64(values, start, types.float32), codegen
+
+
+@intrinsic
+def _absolute_sum(typing: Any, values: Any) -> Any:
+    """Sum of the absolute values of floats, a multiple of 16 of them, in a fixed order."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = _array(context, builder, signature, args, 0)
+        size = builder.extract_value(array.shape, 0)
+        floats = ir.VectorType(_F32, _LANES)
+        total = cgutils.alloca_once_value(builder, ir.Constant(floats, [0.0] * _LANES))
+        absolute = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(floats, [floats]), f"llvm.fabs.v{_LANES}f32"
+        )
+        rounds = builder.udiv(size, ir.Constant(_I64, _LANES))
+        with cgutils.for_range(builder, rounds, intp=_I64) as loop:
+            at = builder.gep(array.data, [builder.mul(loop.index, ir.Constant(_I64, _LANES))])
+            some = builder.load(builder.bitcast(at, floats.as_pointer()), align=4)
+            more = builder.fadd(builder.load(total), builder.call(absolute, [some]))
+            builder.store(more, total)
+        return _sum(builder, builder.load(total))
+
+    return types.float32(values), codegen
+
+
+@intrinsic
+def _mix(typing: Any, values: Any, start: Any) -> Any:
+    """A Hadamard transform of 16 floats from `start`, in place, without its scale."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        start = context.cast(builder, args[1], signature.args[1], types.int64)
+        at = builder.gep(_array(context, builder, signature, args, 0).data, [start])
+        floats = ir.VectorType(_F32, _LANES)
+        at = builder.bitcast(at, floats.as_pointer())
+        some = builder.load(at, align=4)
+        order, nothing = ir.VectorType(_I32, _LANES), ir.Constant(floats, ir.Undefined)
+        half = 1
+        while half < _LANES:
+            other = ir.Constant(order, [lane ^ half for lane in range(_LANES)])
+            turn = ir.Constant(floats, [-1.0 if lane & half else 1.0 for lane in range(_LANES)])
+            swapped = builder.shuffle_vector(some, nothing, other)
+            some = builder.fadd(builder.fmul(some, turn), swapped)
+            half *= 2
+        builder.store(some, at, align=4)
+        return context.get_dummy_value()
+
+    return types.void(values, start), codegen
 
 
 @intrinsic
@@ -464,43 +539,39 @@ def rotate(vector: Any, signs: Any) -> None:
             vector[i] *= signs[turn, i]
         window = vector[:width] if turn % 2 == 0 else vector[dim - width :]
         half = 1
-        if width >= 4:  # the first two steps as one
-            for i in range(0, width, 4):
-                a, b = window[i] + window[i + 1], window[i] - window[i + 1]
-                c, d = window[i + 2] + window[i + 3], window[i + 2] - window[i + 3]
-                window[i], window[i + 1], window[i + 2], window[i + 3] = a + c, b + d, a - c, b - d
-            half = 4
+        if width >= _LANES:  # the first four steps as one
+            for start in range(0, width, _LANES):
+                _mix(window, start)
+            half = _LANES
         while half < width:
             for start in range(0, width, 2 * half):
-                for i in range(start, start + half):
-                    a, b = window[i], window[i + half]
-                    window[i], window[i + half] = a + b, a - b
+                low, high = window[start : start + half], window[start + half : start + 2 * half]
+                for i in range(half):
+                    low[i], high[i] = low[i] + high[i], low[i] - high[i]
             half *= 2
         for i in range(width):
             window[i] *= scale
 
 
 @kernel
-def _encode(turned: Any, centre: Any, rest: Any, words: Any) -> Any:
+def _encode(turned: Any, centre: Any, squares: Any, rest: Any, words: Any) -> Any:
     """Signs of a turned row's residual into words (num_words,); the factor that belongs to it.
 
-    The factor turns a sum over signs into an inner product. rest (64 * num_words,)
-    is room for the residual; what is beyond its width must be 0.
+    squares is the residual's squared length. The factor turns a sum over signs
+    into an inner product. rest (64 * num_words,) is room for the residual; what
+    is beyond its width must be 0.
 
     Source: Gao and Long 2024 (RaBitQ), section 3, without the second error factor.
     """
-    squares, total = np.float32(0), np.float32(0)
     for i in range(len(centre)):
         rest[i] = turned[i] - centre[i]
-    for i in range(len(centre)):
-        squares += rest[i] * rest[i]
-        total += abs(rest[i])
+    total = _absolute_sum(rest)
     for word in range(len(words)):
         bits = np.int64(0)
         for part in range(0, 64, _LANES):
             bits |= _signs_at(rest, 64 * word + part) << part
         words[word] = np.uint64(bits)
-    return squares / total if total > 0 else np.float32(0)
+    return np.float32(squares) / total if total > 0 else np.float32(0)
 
 
 @kernel
@@ -511,7 +582,10 @@ def encode_centres(turned: Any, middle: Any, blocks: Any) -> None:
     for slot in range(_SLOTS * len(blocks)):
         factor = np.float32(np.nan)
         if slot < len(turned):
-            factor = _encode(turned[slot], middle, rest, words)
+            squares = np.float32(0)
+            for i in range(len(middle)):
+                squares += (turned[slot, i] - middle[i]) ** 2
+            factor = _encode(turned[slot], middle, squares, rest, words)
         _put(blocks, slot, words, slot if slot < len(turned) else -1, factor)
 
 
@@ -537,14 +611,17 @@ def _candidates(
     settings: Any,
     keys: Any,
 ) -> Any:
-    """Keys of the lists that seem nearest to a row, of those of its nearest groups; how many."""
+    """Keys of the lists that seem nearest to a row, of those of its nearest groups; how many.
+
+    keys (4 * num_wanted + 8,) has room to collect them.
+    """
     near = np.empty(num_groups, np.int64)
     size = 0
     for group in range(len(groups)):
         size = _keep(near, size, _key(half_dot(row, groups, group), group))
     settings[0], settings[3] = half_dot(row, centres, len(centres) - 1), np.float32(-np.inf)
     rough = np.empty(_SLOTS, np.float32)
-    found = 0
+    found, wanted = 0, (len(keys) - _SLOTS) // 4
     for i in range(size):
         group = 0xFFFF_FFFF - (near[i] & 0xFFFF_FFFF)
         first, last = group_firsts[group], group_firsts[group + 1]
@@ -554,13 +631,15 @@ def _candidates(
                 lane = _lowest(reach)
                 reach &= reach - 1
                 each = block * _SLOTS + lane
-                key = _key(rough[lane], each)
-                # The next group's lists may begin in this block.
-                if first <= each < last and (found < len(keys) or key > keys[0]):
-                    found = _keep(keys, found, key)
-            if found == len(keys):
-                settings[3] = _score_of(keys[0])
-    return found
+                if first <= each < last:  # the next group's lists may begin in this block
+                    keys[found] = _key(rough[lane], each)
+                    found += 1
+            if found >= 4 * wanted:
+                settings[3] = _score_of(_nth(keys, found, wanted))
+                found = wanted
+    if found > wanted:
+        _nth(keys, found, wanted)
+    return min(found, wanted)
 
 
 @kernel
@@ -600,7 +679,8 @@ def place_rows(
     planes = np.empty(((blocks.shape[1] - _HEAD) // _SLOTS, _PLANES), np.uint64)
     rest = np.zeros(64 * len(planes), np.float32)
     settings = np.empty(4, np.float32)
-    keys = np.empty(num_looked, np.int64)
+    rests = np.empty(2, np.float32)
+    keys = np.empty(4 * num_looked + _SLOTS, np.int64)
     near = np.empty(num_looked, np.float32)
     for place in range(len(halves)):
         for i in range(dim):
@@ -628,18 +708,21 @@ def place_rows(
         size = half_dot(first_centre, centres, first)  # 1, but for rounding, as all are
         short = max(length - 2 * best + size, np.float32(1e-9))
         second, least = -1, np.float32(np.inf)
+        rests[1] = 0
         for i in range(found):
             if keys[i] != first:
                 along = length - best - near[i] + half_dot(first_centre, centres, keys[i])
                 loss = size - 2 * near[i] + along * along / short
                 if loss < least or (loss == least and keys[i] < second):
                     second, least = keys[i], loss
+                    rests[1] = max(length - 2 * near[i] + size, np.float32(0))
         lists[place, 0], lists[place, 1] = first, second
         if len(codes) > 0:
+            rests[0] = max(length - 2 * best + size, np.float32(0))
             for i in range(2):
                 if lists[place, i] >= 0:
                     code_factors[place, i] = _encode(
-                        turned, turned_centres[lists[place, i]], rest, codes[place, i]
+                        turned, turned_centres[lists[place, i]], rests[i], rest, codes[place, i]
                     )
 
 
@@ -702,19 +785,26 @@ def fill_with_bytes(halves: Any, slots: Any, spread: Any, blocks: Any) -> None:
 @kernel
 def _bit_planes(query: Any, signs: Any, planes: Any) -> Any:
     """Add to planes (num_words, 4) the query's; it turned, its unit, the sum of its components."""
-    turned = query.copy()
-    rotate(turned, signs)
-    largest = np.float32(0)
-    for i in range(len(turned)):
-        largest = max(largest, abs(turned[i]))
-    unit = largest / np.float32(7) if largest > 0 else np.float32(1)
+    dim = len(query)
+    turned = np.zeros(64 * len(planes), np.float32)
+    turned[:dim] = query
+    rotate(turned[:dim], signs)
+    bits = turned.view(np.int32)
+    largest = np.int32(0)
+    for i in range(dim):  # without its sign, a float's bits order as an integer's
+        largest = max(largest, bits[i] & np.int32(0x7FFF_FFFF))
+    unit = _score_of(np.int64(largest) << 32) / np.float32(7)
+    if unit == 0:
+        unit = np.float32(1)
     total = np.int64(0)
-    for i in range(len(turned)):
-        value = np.int64(np.rint(turned[i] / unit))
-        total += value
-        for plane in range(_PLANES):
-            planes[i // 64, plane] |= np.uint64((value >> plane) & 1) << np.uint64(i % 64)
-    return turned, unit, total
+    for word in range(len(planes)):
+        for part in range(0, 64, _LANES):
+            found = _planes_at(turned, 64 * word + part, unit)
+            for plane in range(_PLANES):
+                bit = (found >> (_LANES * plane)) & 0xFFFF
+                planes[word, plane] |= np.uint64(bit) << np.uint64(part)
+                total += (-_count(bit) if plane == _PLANES - 1 else _count(bit)) << plane
+    return turned[:dim], unit, total
 
 
 @kernel

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from penstock.cores import num_cores
-from penstock.vectors.calibrate import DEPTHS, best_rows, draw_questions
+from penstock.vectors.calibrate import DEPTHS, draw_questions
 from penstock.vectors.files import Facts, damaged, map_array
 from penstock.vectors.plan import F32, I64
 from penstock.vectors.threads import faiss_threads
@@ -58,9 +58,7 @@ def _measure(
 ) -> tuple[list[int], list[list[float]]]:
     """What share of the best 10, 100 and 1000 rows a walk returns, by its ef."""
     faiss = _faiss()
-    queries = draw_questions(halves, slots, rng)
-    depth = min(DEPTHS[-1], len(slots))
-    true = best_rows(queries, halves, depth)
+    queries, true = draw_questions(halves, slots, rng)
     recall: list[list[float]] = [[] for _ in DEPTHS]
     with faiss_threads(num_cores()):
         for ef in _EFS:

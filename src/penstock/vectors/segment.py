@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from penstock.vectors.plan import F16, F32, I64, Found, Mask, SegmentPlan
 from penstock.vectors.settings import VectorSettings
 from penstock.vectors.threads import in_threads
 
-FLAT_ROWS = 16_384
+FLAT_ROWS = 4096
 """With fewer vectors `auto` is flat."""
 
 _BITS_FROM = 128  # dimensions: see `VectorSettings.codes`
@@ -115,6 +115,7 @@ class Vectors:
         lists: Its lists, where it has any.
         graph: Its HNSW graph, where it has one.
         curves: Its calibration, where it has lists or a graph.
+        plans: How to search all rows, by k and effort, as they were asked for.
     """
 
     folder: Path
@@ -123,6 +124,7 @@ class Vectors:
     lists: Lists | None = None
     graph: Graph | None = None
     curves: Curves | None = None
+    plans: dict[tuple[int, float], _Asked] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -185,8 +187,17 @@ class Vectors:
         Guarantees: a score depends on the query and the row's float16 vector
             alone; equal vectors tie, bit for bit, and the lower place comes first.
         """
-        asked = self._ask(k, allowed, num_allowed, effort, exact)
-        return self._find(_checked(query[None], self.dim), asked)[0]
+        assert query.shape == (self.dim,), (query.shape, self.dim)
+        if allowed is None and not exact:  # a plan is a twentieth of the time
+            asked = self.plans.get((k, effort)) or self.plans.setdefault(
+                (k, effort), self._ask(k, None, None, effort, False)
+            )
+        else:
+            asked = self._ask(k, allowed, num_allowed, effort, exact)
+        query = np.array(query, np.float32)
+        if asked.kind == "flat":
+            return self._find(query[None], asked)[0]
+        return self._find_one(query, asked)
 
     def search_many(
         self,

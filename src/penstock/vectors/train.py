@@ -32,7 +32,7 @@ BLOCK = 8192
 _HEAD = 8  # words of a block before its codes
 _GROUPS = 10  # nearest groups in which a row's lists are looked for
 _LOOKED_AT = 24  # lists of those that seem nearest by their bits: its two are among them
-_ROUNDS = 5  # of k-means within a group
+_ROUNDS = 3  # of k-means within a group
 _MOVES = 2  # of all centres at once, after that: each took a tenth of the codes to read
 
 
