@@ -20,13 +20,23 @@ LAYERS = [
     {"arrays", "errors", "records", "cores", "fingerprint", "protocols"},
     {"kernels", "models"},
     {"cluster", "vectors", "words"},
-    {"sources", "steps", "decisions", "engine", "index"},
+    {"sources", "steps", "decisions", "engine", "index", "loader"},
     {"store"},
     {"build"},
     {"flow"},
     {"cli"},
 ]
-PACKAGES = ["build", "cli", "cluster", "decisions", "engine", "index", "kernels", "models"]
+PACKAGES = [
+    "build",
+    "cli",
+    "cluster",
+    "decisions",
+    "engine",
+    "index",
+    "kernels",
+    "loader",
+    "models",
+]
 PACKAGES += ["sources", "steps", "store", "vectors", "words"]
 
 
