@@ -45,8 +45,17 @@ class Samples(Protocol):
         """Tokens of each sample at the positions `first` to `last`, without the latter; (n,)."""
         ...
 
-    def gather(self, positions: I64) -> tuple[Tokens, I64]:
-        """The samples at these positions, in the order asked.
+    def gather(
+        self, positions: I64, starts: I64 | None = None, lengths: I32 | None = None
+    ) -> tuple[Tokens, I64]:
+        """The samples at these positions, in the order asked; or a piece of each.
+
+        Args:
+            positions: (n,); the same one may come several times.
+            starts: (n,), the first token of each piece, counted in its sample. Given
+                together with `lengths`; a loader always gives both, so that a long
+                sample that is cut into many rows is not read whole for each.
+            lengths: (n,), the tokens of each piece. It lies within its sample.
 
         Returns:
             All tokens one after another, of `dtype`, and where each begins, (n + 1,) int64.
