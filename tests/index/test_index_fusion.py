@@ -45,10 +45,10 @@ def test_rrf(vector: list[float], words: list[float], scores: list[float]) -> No
     )
 
 
-def test_equal_scores_come_by_row_id() -> None:
+def test_equal_scores_come_by_key() -> None:
     rows = np.array([2**63, 5, 3, 4], np.uint64)
 
-    assert fusion.best(np.array([1.0, 1.0, 0.5, 2.0]), rows, 3).tolist() == [3, 1, 0]
+    assert fusion.best(np.array([1.0, 1.0, 0.5, 2.0]), rows).tolist() == [3, 1, 0, 2]
 
 
 _UNIT = 3 * np.log(1001)  # three words that one row of 1000 holds

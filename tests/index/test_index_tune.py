@@ -22,6 +22,7 @@ class _Sides:
     """What `tune` and `order` look at."""
 
     row_ids: Any
+    keys: Any
     vector: Any
     words: Any
     in_vector: Any
@@ -45,8 +46,10 @@ class _Collection:
         words[7] += self.words_say
         found = draw.random((2, 30)) < 0.8
         found[:, 7] = True
+        rows = np.arange(30, dtype=np.uint64) + 100 * int(text)
         return _Sides(
-            np.arange(30, dtype=np.uint64) + 100 * int(text),
+            rows,
+            rows,
             0.4 + 0.05 * vector,
             np.where(found[1], np.exp(words / 2) * 3, 0.0),
             found[0],
@@ -167,8 +170,10 @@ def test_a_hit_counts_for_its_document() -> None:
     ],
 )
 def test_orders_candidates_as_a_search_does(setting: Setting, expected: list[int]) -> None:
+    rows = np.array([10, 11, 12, 13], np.uint64)
     sides: Any = _Sides(
-        np.array([10, 11, 12, 13], np.uint64),
+        rows,
+        rows,
         np.array([0.9, 0.8, 0.5, 0.1]),
         np.array([0.0, 6.0, 2.0, 8.0]),
         np.array([True, True, True, False]),

@@ -2,7 +2,8 @@
 
 `weighted` and `rrf` take the same candidates with each side's raw score, NaN where
 that side does not know the row, and give one score a candidate. Ties are then
-broken by row id, the smaller first (`best`), so the order is total.
+broken by each row's key, a hash of its chunk's id (`best`), so the order is total
+and does not depend on what came when.
 """
 
 from __future__ import annotations
@@ -60,32 +61,32 @@ def adaptive_alpha(words_scores: F64, num_rows: int) -> float:
     return 1 / (1 + min(1.5, best / (3 * math.log(num_rows + 1)))) if best > 0 else 1.0
 
 
-def rrf(vector_scores: F64, words_scores: F64, row_ids: U64, k: int = 60) -> F64:
+def rrf(vector_scores: F64, words_scores: F64, keys: U64, k: int = 60) -> F64:
     """Reciprocal rank fusion: the sum over sides of 1 / (k + rank), ranks from 1.
 
     A candidate that a side does not know gets nothing from it. Equal scores
-    of a side are ranked by row id.
+    of a side are ranked by key.
 
     Args:
         vector_scores: (num_candidates,) float64, NaN for unknown.
         words_scores: (num_candidates,) float64, NaN for unknown.
-        row_ids: (num_candidates,) uint64.
+        keys: (num_candidates,) uint64.
         k: Flattens the differences between the first ranks.
 
     Source: Cormack, Clarke, Buettcher, Reciprocal Rank Fusion, SIGIR 2009.
     """
-    total = np.zeros(len(row_ids), np.float64)
+    total = np.zeros(len(keys), np.float64)
     for scores in (vector_scores, words_scores):
         known = np.flatnonzero(~np.isnan(scores))
-        ranked = known[best(scores[known], row_ids[known])]
+        ranked = known[best(scores[known], keys[known])]
         total[ranked] += 1.0 / (k + np.arange(1, len(ranked) + 1))
     return total
 
 
-def best(scores: F64, row_ids: U64, k: int | None = None) -> I64:
-    """Places of the k highest scores, high to low; equal ones by row id, the smaller first."""
-    order: I64 = np.lexsort((row_ids, -scores))
-    return order if k is None else order[:k]
+def best(scores: F64, keys: U64) -> I64:
+    """Places of the scores, high to low; equal ones by key, the smaller first."""
+    order: I64 = np.lexsort((keys, -scores))
+    return order
 
 
 def _min_max(scores: F64) -> F64:

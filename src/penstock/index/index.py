@@ -6,7 +6,7 @@ their order. Positions turn into row ids where results leave.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,7 +24,7 @@ from penstock.index.manifest import IndexManifest
 from penstock.index.rows import row_set
 from penstock.index.segments import Segment
 from penstock.index.update import open_segment
-from penstock.vectors import SegmentPlan
+from penstock.vectors import SegmentPlan, Vectors
 from penstock.words import WordsSearcher
 
 F32 = npt.NDArray[np.float32]
@@ -41,6 +41,8 @@ CANDIDATES = 50
 of 100 by 0.4 % at most either way, 0.1 % on the average."""
 _DEEPER = 10
 """How many times deeper each further look goes."""
+_MORE_EQUALS = 8
+"""How many times more rows are asked for while the last ones score the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +140,7 @@ class Sides:
     Attributes:
         positions: Of the candidates, (num_candidates,) int64, ascending.
         row_ids: Their row ids, (num_candidates,) uint64.
+        keys: What puts equal scores in order, (num_candidates,) uint64.
         vector: Inner products, (num_candidates,) float64; NaN where a row has no vector.
         words: BM25, (num_candidates,) float64; 0 where no word occurs.
         in_vector: Which the vector side found, (num_candidates,) bool.
@@ -146,6 +149,7 @@ class Sides:
 
     positions: I64
     row_ids: U64
+    keys: U64
     vector: F64
     words: F64
     in_vector: Mask
@@ -222,8 +226,8 @@ class Index:
         """The k best rows; fewer where there are fewer.
 
         Returns:
-            Hits by score, high to low; equal scores by row id, the smaller first.
-            The first k of a search for more.
+            Hits by score, high to low; equal scores in an order that the chunks' ids
+            alone decide, so history does not. The first k of a search for more.
 
         Raises:
             QueryError: An argument is out of range, missing or of the wrong
@@ -313,7 +317,8 @@ class Index:
         # With fewer than asked for, every other row is known to hold none of the words.
         if len(by_words) == candidates:
             words[~in_words] = self._words_scores(query, positions[~in_words])
-        return Sides(positions, self._ids(positions), vector, words, in_vector, in_words)
+        ids, keys = self._ids(positions), self._keys(positions)
+        return Sides(positions, ids, keys, vector, words, in_vector, in_words)
 
     def nearest(self, query: Query, k: int, *, exact: bool = False) -> F64:
         """Scores of the k best vectors, high to low; `exact` looks at every one of them."""
@@ -381,7 +386,7 @@ class Index:
         if query.fusion == "rrf":  # a side ranks only what it found itself
             vector = np.where(sides.in_vector, sides.vector, np.nan)
             words = np.where(sides.in_words, sides.words, np.nan)
-            scores = fuse.rrf(vector, words, sides.row_ids)
+            scores = fuse.rrf(vector, words, sides.keys)
         else:
             scores = fuse.weighted(sides.vector, sides.words, self._alpha(query, sides))
         return (scores, sides.positions, sides.vector, sides.words), depth >= allowed
@@ -392,36 +397,69 @@ class Index:
         return fuse.adaptive_alpha(sides.words, self.num_rows)
 
     def _best_words(self, query: Query, k: int) -> tuple[F64, I64]:
-        scores, owners, places = self._words.search(
-            query.text or "", k, self._allowed(query).masks, typos=query.typos
-        )
-        return scores, self._starts[owners] + places
+        def search(k: int) -> tuple[F64, I64]:
+            scores, owners, places = self._words.search(
+                query.text or "", k, self._allowed(query).masks, typos=query.typos
+            )
+            return scores, self._starts[owners] + places
+
+        return self._settled(search, k)
 
     def _best_vectors(
         self, query: Query, k: int, *, exact: bool = False
     ) -> tuple[F64, I64, list[SegmentPlan]]:
-        scores, found = [np.empty(0, np.float32)], [np.empty(0, np.int64)]
-        plans = []
+        scores, found = [np.empty(0, np.float64)], [np.empty(0, np.int64)]
+        plans: list[SegmentPlan] = []
         allowed = self._allowed(query)
         for i, vectors in enumerate(self._vectors):
             assert vectors is not None
-            best = vectors.search(
-                np.asarray(query.vector),
-                k,
-                allowed.masks[i],
-                num_allowed=allowed.counts[i],
-                effort=query.effort,
-                exact=exact,
-            )
-            scores.append(best.scores)
-            found.append(self._starts[i] + best.places)
-            plans.append(best.plan)
-        if len(plans) == 1:  # in order already: ids ascend with places
-            return scores[1].astype(np.float64), found[1], plans
-        positions = np.concatenate(found)
-        values = np.concatenate(scores).astype(np.float64)
-        order = fuse.best(values, self._ids(positions), k)
+            asked: list[SegmentPlan] = []
+
+            def search(
+                k: int, i: int = i, vectors: Vectors = vectors, asked: list[SegmentPlan] = asked
+            ) -> tuple[F64, I64]:
+                best = vectors.search(
+                    np.asarray(query.vector),
+                    k,
+                    allowed.masks[i],
+                    num_allowed=allowed.counts[i],
+                    effort=query.effort,
+                    exact=exact,
+                )
+                asked.append(best.plan)
+                return best.scores.astype(np.float64), self._starts[i] + best.places
+
+            best_scores, best_positions = self._settled(search, k)
+            scores.append(best_scores)
+            found.append(best_positions)
+            plans.append(asked[0])
+        if len(plans) == 1:
+            return scores[1], found[1], plans
+        values, positions = np.concatenate(scores), np.concatenate(found)
+        order = self._order(values, positions)[:k]
         return values[order], positions[order], plans
+
+    def _settled(self, search: Callable[[int], tuple[F64, I64]], k: int) -> tuple[F64, I64]:
+        """The k best that a search finds, where it cuts off equal scores in any order it likes.
+
+        Cost: one row more; where the k-th scores as the next does, all that score so.
+        """
+        asked = k + 1
+        while True:
+            scores, positions = search(asked)
+            if len(scores) < asked or scores[-1] < scores[k - 1]:
+                break
+            asked *= _MORE_EQUALS
+        order = self._order(scores, positions)[:k]
+        return scores[order], positions[order]
+
+    def _order(self, scores: F64, positions: I64) -> I64:
+        """Places of the scores, high to low; equal ones in order of their keys."""
+        order: I64 = np.argsort(-scores, kind="stable")
+        ranked = scores[order]
+        if bool((ranked[1:] == ranked[:-1]).any()):
+            order = fuse.best(scores, self._keys(positions))
+        return order
 
     def _vector_scores(self, query: Query, positions: I64) -> F64:
         scores = np.full(len(positions), np.nan)
@@ -452,13 +490,19 @@ class Index:
         return owners, positions - self._starts[owners]
 
     def _ids(self, positions: I64) -> U64:
+        return self._of_rows(positions, lambda segment: segment.rows)
+
+    def _keys(self, positions: I64) -> U64:
+        return self._of_rows(positions, lambda segment: segment.keys)
+
+    def _of_rows(self, positions: I64, column: Callable[[Segment], U64]) -> U64:
         if len(self.segments) == 1:
-            return self.segments[0].rows[positions]
+            return column(self.segments[0])[positions]
         owners, places = self._split(positions)
-        ids = np.empty(len(positions), np.uint64)
+        values = np.empty(len(positions), np.uint64)
         for i in np.unique(owners):
-            ids[owners == i] = self.segments[i].rows[places[owners == i]]
-        return ids
+            values[owners == i] = column(self.segments[i])[places[owners == i]]
+        return values
 
     def _hits(
         self,
@@ -471,8 +515,7 @@ class Index:
     ) -> Iterator[Hit]:
         """Hits in order of their scores, but for those `listed`, made as they are asked for."""
         ids = self._ids(positions)
-        order = fuse.best(scores, ids)
-        for i in order.tolist():
+        for i in self._order(scores, positions).tolist():
             position = int(positions[i])
             if position not in listed:
                 by_vector = None if vector is None else float(vector[i])

@@ -10,7 +10,7 @@ from typing import Any, Self
 from penstock.errors import StoreError
 from penstock.index.settings import IndexSettings
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the files or the analysis of words change, so that an old index is built anew."""
 
 

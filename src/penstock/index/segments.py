@@ -1,8 +1,10 @@
 """A segment of the index: an immutable folder of rows, their words, vectors and passages.
 
 rows.npy holds the row ids in ascending order; a row's place in it is its place
-in every other part. Which rows are deleted is a file beside the folder, so
-that deleting touches nothing that a reader has open.
+in every other part. keys.npy holds a hash of each row's chunk id, which puts rows
+of equal score in an order that does not depend on when they came. Which rows are
+deleted is a file beside the folder, so that deleting touches nothing that a reader
+has open.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import pyarrow as pa
 from penstock.arrays import map_array
 from penstock.index.passages import Passages, PassagesWriter, damaged
 from penstock.index.settings import IndexSettings
+from penstock.records import hash_column
 from penstock.vectors import Vectors, VectorWriter, build_search
 from penstock.words import Words, WordsWriter, merge_words
 
@@ -34,6 +37,7 @@ Mask = npt.NDArray[np.bool_]
 _Part = TypeVar("_Part", Words, Vectors, Passages)
 
 _COPY_ROWS = 16_384
+_NOTHING = np.empty(0, np.uint64)
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,14 @@ class Segment:
         """
         rows = _load(folder / "rows.npy")
         return cls(folder, rows, None if deleted is None else _read_deleted(deleted, len(rows)))
+
+    @cached_property
+    def keys(self) -> U64:
+        """What orders rows of equal score, (num_rows,) uint64: a hash of the chunk's id."""
+        keys: U64 = _load(self.folder / "keys.npy")
+        if len(keys) != len(self.rows):
+            raise damaged(self.folder, "its files differ in length")
+        return keys
 
     @cached_property
     def words(self) -> Words:
@@ -142,6 +154,7 @@ class SegmentWriter:
         self.num_rows = 0
         self._folder, self._dim, self._settings = folder, dim, settings
         self._rows: list[U64] = []
+        self._keys: list[U64] = []
         self._closing = contextlib.ExitStack()
         enter = self._closing.enter_context
         self._words = enter(WordsWriter(folder / "words", settings.words_settings()))
@@ -151,6 +164,7 @@ class SegmentWriter:
     def add(self, batch: pa.RecordBatch, vectors: F32) -> None:
         """Append rows: a batch of `row_id` and the columns of passages, vectors (num_rows, dim)."""
         self._rows.append(row_ids(batch).copy())
+        self._keys.append(_keys(batch))
         self.num_rows += batch.num_rows
         texts = (batch.column(name) for name in ("title", "heading_path", "text"))
         self._words.add(*texts)
@@ -161,7 +175,7 @@ class SegmentWriter:
     @property
     def rows(self) -> U64:
         """Ids of the rows written so far, in the order in which they came."""
-        return np.concatenate([np.empty(0, np.uint64), *self._rows])
+        return np.concatenate([_NOTHING, *self._rows])
 
     def __enter__(self) -> Self:
         return self
@@ -175,6 +189,7 @@ class SegmentWriter:
         self._closing.__exit__(kind, error, trace)
         if error is None:
             np.save(self._folder / "rows.npy", self.rows)
+            np.save(self._folder / "keys.npy", np.concatenate([_NOTHING, *self._keys]))
 
 
 def finish_segment(folder: Path, settings: IndexSettings) -> None:
@@ -194,6 +209,8 @@ def merge_segments(folder: Path, parts: Sequence[Segment]) -> None:
     in_order = bool(np.all(rows[1:] > rows[:-1]))
     order = None if in_order else np.argsort(rows, kind="stable").astype(np.int64)
     np.save(folder / "rows.npy", rows if order is None else rows[order])
+    keys = np.concatenate([p.keys if p.live is None else p.keys[p.live] for p in parts])
+    np.save(folder / "keys.npy", keys if order is None else keys[order])
     merge_words(folder / "words", [(part.words, part.live) for part in parts], order)
     places = [_places(part) for part in parts]
     with PassagesWriter(folder / "passages") as passages:
@@ -254,6 +271,12 @@ def row_ids(batch: pa.RecordBatch) -> U64:
     """The column `row_id`, (num_rows,) uint64."""
     rows: U64 = batch.column("row_id").cast(pa.uint64()).to_numpy(zero_copy_only=False)
     return rows
+
+
+def _keys(batch: pa.RecordBatch) -> U64:
+    hashes = hash_column(batch.column("chunk_id"))
+    prefixes = np.frombuffer(hashes.buffers()[1] or b"", "<u8")[::2]  # 8 bytes of 16
+    return prefixes.astype(np.uint64)
 
 
 def _load(path: Path) -> Any:

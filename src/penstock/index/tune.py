@@ -186,15 +186,15 @@ def order(sides: Sides, setting: Setting, num_rows: int) -> I64:
         by_words = setting.mode == "words"
         found = np.flatnonzero(sides.in_words if by_words else sides.in_vector)
         alone = (sides.words if by_words else sides.vector)[found]
-        return found[fuse.best(alone, sides.row_ids[found])]
+        return found[fuse.best(alone, sides.keys[found])]
     if setting.fusion == "rrf":
         vector = np.where(sides.in_vector, sides.vector, np.nan)
         words = np.where(sides.in_words, sides.words, np.nan)
-        return fuse.best(fuse.rrf(vector, words, sides.row_ids), sides.row_ids)
+        return fuse.best(fuse.rrf(vector, words, sides.keys), sides.keys)
     alpha = setting.alpha
     if alpha is None:
         alpha = fuse.adaptive_alpha(sides.words, num_rows)
-    return fuse.best(fuse.weighted(sides.vector, sides.words, alpha), sides.row_ids)
+    return fuse.best(fuse.weighted(sides.vector, sides.words, alpha), sides.keys)
 
 
 def _choose(

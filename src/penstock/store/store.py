@@ -171,7 +171,7 @@ class Store:
             as_of: A run to search in place of this one.
 
         Returns:
-            A list of at most `k` hits, best first; ties go to the older chunk.
+            A list of at most `k` hits, best first; the ids of the chunks decide between equals.
 
         Raises:
             QueryError: An argument or the condition cannot be understood.
