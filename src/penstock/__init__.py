@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from penstock.errors import PenstockError, RowError
     from penstock.flow import Flow
     from penstock.index import IndexSettings
+    from penstock.loader import ArraySamples, Loader
     from penstock.models.cross_encoder import CrossEncoder
     from penstock.sources import files, jsonl, parquet
     from penstock.steps import C4Lines, Chunk, Embed, Keep, Map, Normalize, RedactPII
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 # Where each public name lives. They load when first used, so that a command
 # which needs none of them answers at once.
 _HOMES = {
+    "ArraySamples": "penstock.loader",
     "C4Lines": "penstock.steps",
     "C4Quality": "penstock.decisions",
     "Chunk": "penstock.steps",
@@ -67,6 +69,7 @@ _HOMES = {
     "Keep": "penstock.steps",
     "Language": "penstock.decisions",
     "Limit": "penstock.decisions",
+    "Loader": "penstock.loader",
     "LineDedup": "penstock.decisions",
     "Map": "penstock.steps",
     "MinHashDedup": "penstock.decisions",
@@ -87,6 +90,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ArraySamples",
     "C4Lines",
     "C4Quality",
     "Chunk",
@@ -107,6 +111,7 @@ __all__ = [
     "Keep",
     "Language",
     "Limit",
+    "Loader",
     "LineDedup",
     "Map",
     "MinHashDedup",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from penstock.loader.array_samples import ArraySamples
+from penstock.loader.batches import Batch
+from penstock.loader.loader import Audit, Loader
 from penstock.loader.samples import Samples
 
-__all__ = ["Samples"]
+__all__ = ["ArraySamples", "Audit", "Batch", "Loader", "Samples"]

@@ -1,0 +1,136 @@
+"""A rank's share of a step, as a dict of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from penstock.loader.plan import Plan, Rules, Step
+from penstock.loader.samples import I32, I64, Samples, Tokens
+
+Batch = dict[str, Any]
+
+
+class Share(NamedTuple):
+    """The pieces that one rank has in a step, row after row."""
+
+    sources: I32 | None
+    positions: I64
+    starts: I64
+    lengths: I32
+    rows: I64
+    """Where each row's pieces begin, and the end."""
+
+
+def share(step: Step, rank: int, world_size: int, wanted: int | None) -> Share:
+    """Every `world_size`-th of a step's rows, from the one of this rank's number on.
+
+    Args:
+        step: The step.
+        rank: From 0.
+        world_size: How many ranks there are.
+        wanted: Rows of a whole step, to fill up to with empty ones; None: a rank
+            that would have none gets one.
+    """
+    pieces, row_sizes, before = [], [], 0
+    for plan, first, last in step.parts:
+        # The first row of these whose number in the step is this rank's, modulo world_size.
+        rows = np.arange(first + (rank - before) % world_size, last, world_size)
+        sizes = plan.rows[rows + 1] - plan.rows[rows]
+        pieces.append((plan, _pieces(plan, rows, sizes)))
+        row_sizes.append(sizes)
+        before += last - first
+    num_rows = sum(len(sizes) for sizes in row_sizes)
+    full = 1 if wanted is None else len(range(rank, wanted, world_size))
+    row_sizes.append(np.zeros(max(0, full - num_rows), np.int64))
+    ends = np.cumsum(np.concatenate(row_sizes))
+    sources = None
+    if pieces[0][0].sources is not None:
+        sources = _joined([plan.sources[chosen] for plan, chosen in pieces])  # type: ignore[index]
+    return Share(
+        sources,
+        _joined([plan.positions[chosen] for plan, chosen in pieces]),
+        _joined([plan.starts[chosen] for plan, chosen in pieces]),
+        _joined([plan.lengths[chosen] for plan, chosen in pieces]),
+        np.concatenate([np.zeros(1, np.int64), ends]),
+    )
+
+
+def _pieces(plan: Plan, rows: I64, sizes: I64) -> I64:
+    """The places of these rows' pieces."""
+    before = np.cumsum(sizes) - sizes
+    return np.repeat(plan.rows[rows] - before, sizes) + np.arange(int(sizes.sum()))
+
+
+def _joined(arrays: list[Any]) -> Any:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def read(
+    kinds: Sequence[Samples], part: Share, rules: Rules, *, pad_token: int, doc_ids: bool
+) -> Batch:
+    """Read a share's tokens and lay them out; all but `num_label_tokens`."""
+    from penstock.kernels.batching import fill
+
+    flat, begins = _gather(kinds, part)
+    num_rows = len(part.rows) - 1
+    if rules.packed:
+        assert rules.seq_len is not None
+        width = rules.seq_len
+    else:
+        width = max(1, int(part.lengths.max(initial=0)))
+    shape = (num_rows, width)
+    tokens, labels = np.empty(shape, np.int32), np.empty(shape, np.int64)
+    positions, segments = np.empty(shape, np.int32), np.empty(shape, np.int32)
+    ends = np.empty(len(part.lengths) + num_rows + 1, np.int32)
+    used, longest = fill(
+        *(flat, begins, part.lengths, part.rows, pad_token),
+        *(tokens, labels, positions, segments, ends),
+    )
+    batch: Batch = {
+        "tokens": tokens,
+        "labels": labels,
+        "position_ids": positions,
+        "segment_ids": segments,
+        "cu_seqlens": ends[:used],
+        "max_seqlen": int(longest),
+    }
+    if not rules.packed:
+        batch["lengths"] = np.zeros(num_rows, np.int32)
+        batch["lengths"][: len(part.lengths)] = part.lengths
+    if doc_ids:
+        batch["doc_ids"] = _doc_ids(kinds, part)
+    return batch
+
+
+def _gather(kinds: Sequence[Samples], part: Share) -> tuple[Tokens, I64]:
+    """The tokens of all pieces, and where each piece's begin."""
+    if not len(part.positions):
+        return np.empty(0, kinds[0].dtype), np.empty(0, np.int64)
+    if part.sources is None:
+        flat, offsets = kinds[0].gather(part.positions, part.starts, part.lengths)
+        return flat, offsets[:-1]
+    begins, flats, before = np.empty(len(part.positions), np.int64), [], 0
+    for number, samples in enumerate(kinds):
+        mine = np.flatnonzero(part.sources == number)
+        if len(mine):
+            flat, offsets = samples.gather(
+                part.positions[mine], part.starts[mine], part.lengths[mine]
+            )
+            begins[mine] = offsets[:-1] + before
+            flats.append(flat)
+            before += len(flat)
+    return np.concatenate(flats), begins
+
+
+def _doc_ids(kinds: Sequence[Samples], part: Share) -> list[str]:
+    if part.sources is None:
+        ids: list[str] = kinds[0].doc_ids(part.positions).to_pylist()
+        return ids
+    named = np.empty(len(part.positions), object)
+    for number, samples in enumerate(kinds):
+        mine = np.flatnonzero(part.sources == number)
+        named[mine] = samples.doc_ids(part.positions[mine]).to_pylist()
+    return list(named)

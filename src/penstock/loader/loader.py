@@ -1,0 +1,396 @@
+"""`Loader`: batches for one rank, out of an order that no rank, worker or machine shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from penstock.errors import ConfigError
+from penstock.loader.batches import Batch, Share, read, share
+from penstock.loader.order import ORDER_VERSION, Order, order_key
+from penstock.loader.plan import Cursor, Mark, Planner, Rules, Step, Window
+from penstock.loader.samples import Samples
+
+State = dict[str, Any]
+
+_LENGTHS_AT_ONCE = 1 << 20
+_MOST_CHECKED = 1 << 24
+"""Samples whose lengths are looked at before training: 16 million take about 20 ms."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What one loader object has served of its epoch, and what all must have served at its end.
+
+    The digests are plain integers. Over all ranks, and over the loader objects
+    before and after an interruption, `digest` adds up to `total`, less `dropped`.
+    """
+
+    epoch: int
+    steps: int
+    """Steps served."""
+    pieces: int
+    """Samples, and pieces of samples that were cut, served."""
+    tokens: int
+    """Tokens served, without padding."""
+    digest: int
+    """Sum over the tokens' places served; see `penstock.kernels.batching.digest`."""
+    total: int
+    """The same over the whole epoch, computed from the lengths of all samples."""
+    dropped_tokens: int
+    """Tokens of rows after the last whole step; 0 unless `last_step` is "drop"."""
+    dropped: int
+    """Their digest; the same on every rank."""
+
+
+class Loader:
+    """Batches of one rank: a place in an endless stream of epochs.
+
+    Iterating goes on from where the loader is to the end of the epoch; iterating again
+    serves the next epoch, in another order. Every sample comes exactly once an epoch.
+
+    Each batch is a dict:
+
+    - `tokens` (rows, width) int32: `width` is `seq_len` when packing, else the longest row's
+    - `labels` (rows, width) int64: the token after each, of the same document and row; else -100
+    - `position_ids` (rows, width) int32: from 0 in each document
+    - `segment_ids` (rows, width) int32: 1, 2, .. for a row's documents, 0 for padding
+    - `cu_seqlens` (n + 1,) int32: where documents and paddings begin in the rows laid end to end
+    - `max_seqlen`: the longest of these
+    - `num_label_tokens`: labels that are not -100 in this step on all ranks together
+    - `lengths` (rows,) int32: tokens of each row without padding; not when packing
+    - `doc_ids`: the document of each segment, row after row; on request
+
+    Args:
+        samples: What to read.
+        seq_len: Tokens of a row. With `global_batch_size`, rows are packed with whole
+            documents, and documents that are longer are cut. With `max_tokens`, it is the
+            longest piece of a document; without it none is cut there.
+        global_batch_size: Rows of a step over all ranks. Without `seq_len`, a row is a sample,
+            padded to the longest of its batch.
+        max_tokens: In place of `global_batch_size`: tokens of a step over all ranks, padding
+            included; rows of a step are of like length.
+        seed: Chooses the order, with `epoch`.
+        epoch: The first epoch to serve.
+        rank: Which of the ranks this is, from 0.
+        world_size: How many there are. Each takes its share of a step: they differ by at most
+            one row, and the number of steps does not differ.
+        block_size: Neighbours in storage order that stay in one shuffle window.
+        blocks_per_window: Blocks that are shuffled together, and packed together: more
+            shuffle better, and take more open files and memory.
+        last_step: What is left when a whole step cannot be filled: "pad" it with rows that
+            have no labels, or "drop" it. Steps within `max_tokens` are always whole.
+        pad_token: The token of padding.
+        doc_ids: Name the documents in each batch.
+
+    Raises:
+        ConfigError: An argument is wrong, or there are no samples; while iterating, a sample
+            is longer than `max_tokens` and `seq_len` was not given to cut it.
+
+    Guarantees: batches depend on the samples, the arguments and the place alone. The rows of
+        a step over all ranks do not depend on `world_size`.
+
+    Cost: starts at once, whatever the number of samples; keeps the plans of two windows.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        *,
+        seq_len: int | None = None,
+        global_batch_size: int | None = None,
+        max_tokens: int | None = None,
+        seed: int = 0,
+        epoch: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        block_size: int = 256,
+        blocks_per_window: int = 256,
+        last_step: str = "pad",
+        pad_token: int = 0,
+        doc_ids: bool = False,
+    ) -> None:
+        self._rules = Rules(
+            seq_len=seq_len, global_batch_size=global_batch_size, max_tokens=max_tokens
+        )
+        self._settings = {
+            "seed": seed,
+            "epoch": epoch,
+            "seq_len": seq_len,
+            "global_batch_size": global_batch_size,
+            "max_tokens": max_tokens,
+            "block_size": block_size,
+            "blocks_per_window": blocks_per_window,
+            "last_step": last_step,
+        }
+        _check(self._rules, self._settings, rank, world_size)
+        if samples.num_samples == 0:
+            raise ConfigError("samples", "empty", "expected at least one sample to serve")
+        if max_tokens is not None and seq_len is None:
+            _check_longest(samples, max_tokens, world_size)
+        self._samples = samples
+        self._rank, self._world_size = rank, world_size
+        self._pad_token, self._doc_ids = pad_token, doc_ids
+        self._begin(epoch)
+        self._tally = _Tally(epoch)
+
+    def _begin(self, epoch: int) -> None:
+        self._epoch = epoch
+        course = _Course(self._samples, self._settings, epoch)
+        self._planner = Planner(course, self._rules)
+        self._cursor = self._planner.start
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next batch is of."""
+        return self._epoch
+
+    @property
+    def step(self) -> int:
+        """Steps of this epoch that are behind."""
+        return self._cursor.step
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The rest of the epoch; then the loader is at the start of the next."""
+        while (step := self._planner.step(self._cursor)) is not None:
+            if self._tally.epoch != self._epoch:
+                self._tally = _Tally(self._epoch)
+            if self._drops(step):
+                self._tally.drop(step)
+                break
+            part = self._share(step)
+            batch = self._read(step, part)
+            self._cursor = step.following
+            self._tally.serve(part)
+            yield batch
+        self._begin(self._epoch + 1)
+
+    def stream(self, *, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Batch, State]]:
+        """One worker's batches of the rest of the epoch, each with the state after it.
+
+        Workers take steps in turn: worker k has the steps k, k + num_workers, .. from
+        here on, and its batches are those that the loader itself would give. The loader
+        stays where it is.
+        """
+        cursor, turn = self._cursor, 0
+        while (step := self._planner.step(cursor)) is not None and not self._drops(step):
+            cursor = step.following
+            if turn % num_workers == worker:
+                yield self._read(step, self._share(step)), self._state(cursor)
+            turn += 1
+
+    def _drops(self, step: Step) -> bool:
+        wanted = self._rules.global_batch_size
+        short = wanted is not None and step.num_rows < wanted
+        return short and self._settings["last_step"] == "drop"
+
+    def _share(self, step: Step) -> Share:
+        return share(step, self._rank, self._world_size, self._rules.global_batch_size)
+
+    def _read(self, step: Step, part: Share) -> Batch:
+        kinds = [self._samples]
+        batch = read(kinds, part, self._rules, pad_token=self._pad_token, doc_ids=self._doc_ids)
+        batch["num_label_tokens"] = step.num_label_tokens
+        return batch
+
+    def state_dict(self) -> State:
+        """Where the loader is, and all that shaped the order: less than 1 KB as JSON.
+
+        It holds for any rank of any number of ranks.
+        """
+        return self._state(self._cursor)
+
+    def _state(self, cursor: Cursor) -> State:
+        place = {
+            "epoch": self._epoch,
+            "step": cursor.step,
+            "window": list(cursor.mark),
+            "row": cursor.row,
+        }
+        return {**self._identity, "position": place}
+
+    @cached_property
+    def _identity(self) -> State:
+        return {
+            "order_version": ORDER_VERSION,
+            "samples": self._samples.fingerprint,
+            **self._settings,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to where another loader was, whatever its rank and world size.
+
+        Raises:
+            ConfigError: The state is of other samples or settings; it names which.
+
+        Cost: the next batch plans one window.
+        """
+        for name, own in self._identity.items():
+            if name not in state or state[name] != own:
+                problem = (
+                    f"the state was saved with this, and this loader has {own!r}: "
+                    "make it of the same samples with the same arguments"
+                )
+                raise ConfigError(f"state {name!r}", state.get(name), problem)
+        place = state.get("position")
+        try:
+            epoch, step = int(place["epoch"]), int(place["step"])  # type: ignore[index]
+            mark = tuple(int(number) for number in place["window"])  # type: ignore[index]
+            row = int(place["row"])  # type: ignore[index]
+        except (KeyError, TypeError, ValueError) as err:
+            problem = "expected what state_dict() gave"
+            raise ConfigError("state 'position'", place, problem) from err
+        self._begin(epoch)
+        self._cursor = Cursor(step, mark, row)
+        self._tally = _Tally(epoch)
+
+    def __len__(self) -> int:
+        """Steps of the epoch, the same on every rank.
+
+        Cost: arithmetic where rows are samples; else one pass over all lengths, planning
+        about 15 million samples a second, and remembered.
+        """
+        wanted = self._rules.global_batch_size
+        if self._rules.seq_len is None and wanted is not None:
+            return self._in_steps(self._samples.num_samples)
+        if self._counted is None or self._counted[0] != self._epoch:
+            plans = self._planner.rest(self._planner.start)
+            if wanted is None:
+                steps = sum(len(plan.steps) - 1 for plan in plans if plan.steps is not None)
+            else:
+                steps = self._in_steps(sum(plan.num_rows for plan in plans))
+            self._counted = self._epoch, steps
+        return self._counted[1]
+
+    _counted: tuple[int, int] | None = None
+
+    def _in_steps(self, num_rows: int) -> int:
+        wanted = self._rules.global_batch_size
+        assert wanted is not None
+        drop = self._settings["last_step"] == "drop"
+        return num_rows // wanted if drop else -(-num_rows // wanted)
+
+    def audit(self) -> Audit:
+        """What this object has served of an epoch, since that began or a state was loaded.
+
+        It tells of the epoch of the last batch, also when that is over.
+
+        Cost: one pass over all lengths, once.
+        """
+        tally = self._tally
+        return Audit(
+            epoch=tally.epoch,
+            steps=tally.steps,
+            pieces=tally.pieces,
+            tokens=tally.tokens,
+            digest=tally.digest,
+            total=self._total,
+            dropped_tokens=tally.dropped_tokens,
+            dropped=tally.dropped,
+        )
+
+    @cached_property
+    def _total(self) -> int:
+        from penstock.kernels.batching import digest_whole
+
+        total = 0
+        for first in range(0, self._samples.num_samples, _LENGTHS_AT_ONCE):
+            last = min(first + _LENGTHS_AT_ONCE, self._samples.num_samples)
+            total += int(digest_whole(first, self._samples.lengths(first, last)))
+        return total
+
+
+class _Tally:
+    """Counts what was served of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.steps = self.pieces = self.tokens = self.digest = 0
+        self.dropped_tokens = self.dropped = 0
+
+    def serve(self, part: Share) -> None:
+        from penstock.kernels.batching import digest
+
+        self.steps += 1
+        self.pieces += len(part.lengths)
+        self.tokens += int(part.lengths.sum(dtype=np.int64))
+        self.digest += int(digest(part.positions, part.starts, part.lengths))
+
+    def drop(self, step: Step) -> None:
+        from penstock.kernels.batching import digest
+
+        whole = share(step, 0, 1, None)
+        self.dropped_tokens = int(whole.lengths.sum(dtype=np.int64))
+        self.dropped = int(digest(whole.positions, whole.starts, whole.lengths))
+
+
+class _Course:
+    """One `Samples` in the order of an epoch."""
+
+    start: Mark = (0,)
+
+    def __init__(self, samples: Samples, settings: Mapping[str, Any], epoch: int) -> None:
+        self._samples = samples
+        self._key = order_key(samples.fingerprint, settings["seed"], epoch)
+        self._order = Order(
+            num_samples=samples.num_samples,
+            block_size=settings["block_size"],
+            blocks_per_window=settings["blocks_per_window"],
+            key=self._key,
+        )
+
+    def window(self, mark: Mark) -> Window | None:
+        (index,) = mark
+        if index >= self._order.num_windows:
+            return None
+        positions, lengths = self._order.window(index, self._samples)
+        return Window(None, positions, lengths, order_key(self._key, *mark), (index + 1,))
+
+
+def _check(rules: Rules, settings: Mapping[str, Any], rank: int, world_size: int) -> None:
+    """Raise ConfigError for what no loader could serve."""
+    counts = {"seq_len": rules.seq_len, "global_batch_size": rules.global_batch_size}
+    counts |= {"max_tokens": rules.max_tokens, "world_size": world_size}
+    counts |= {name: settings[name] for name in ("block_size", "blocks_per_window")}
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ConfigError(name, value, "must be at least 1")
+    if (rules.global_batch_size is None) == (rules.max_tokens is None):
+        given = "neither" if rules.max_tokens is None else "both"
+        problem = "give exactly one: rows of a step, or tokens of a step"
+        raise ConfigError("global_batch_size and max_tokens", given, problem)
+    if not 0 <= rank < world_size:
+        raise ConfigError("rank", rank, f"must be in 0 to {world_size - 1}")
+    if rules.global_batch_size is not None and rules.global_batch_size < world_size:
+        problem = f"must be at least world_size, {world_size}, so that each rank has a row"
+        raise ConfigError("global_batch_size", rules.global_batch_size, problem)
+    if rules.max_tokens is not None:
+        least = world_size * (rules.seq_len or 1)
+        if rules.max_tokens < least:
+            problem = f"must be at least {least}, so that each of {world_size} ranks has a row"
+            raise ConfigError("max_tokens", rules.max_tokens, problem)
+    if settings["last_step"] not in ("pad", "drop"):
+        raise ConfigError("last_step", settings["last_step"], "must be 'pad' or 'drop'")
+    if settings["epoch"] < 0:
+        raise ConfigError("epoch", settings["epoch"], "must be at least 0")
+
+
+def _check_longest(samples: Samples, max_tokens: int, world_size: int) -> None:
+    """Raise ConfigError if `max_tokens` cannot hold a sample as long as the longest on each rank.
+
+    Of more samples than are looked at, a longer one raises when its window is planned.
+    """
+    longest = 0
+    for first in range(0, min(samples.num_samples, _MOST_CHECKED), _LENGTHS_AT_ONCE):
+        last = min(first + _LENGTHS_AT_ONCE, samples.num_samples)
+        longest = max(longest, int(samples.lengths(first, last).max()))
+    if max_tokens < world_size * longest:
+        problem = (
+            f"must be at least {world_size * longest}, as there is a sample of {longest} tokens "
+            f"and each of {world_size} ranks gets one; or give seq_len to cut it"
+        )
+        raise ConfigError("max_tokens", max_tokens, problem)
