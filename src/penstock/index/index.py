@@ -6,7 +6,7 @@ their order. Positions turn into row ids where results leave.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -173,13 +173,21 @@ class Index:
         self._aligned: tuple[U64, list[I64]] | None = None
 
     @classmethod
-    def open(cls, folder: Path, manifest: IndexManifest) -> Self:
+    def open(
+        cls, folder: Path, manifest: IndexManifest, known: Mapping[Path, Segment] | None = None
+    ) -> Self:
         """Map the files that a manifest names; nothing is read that is not searched.
+
+        Args:
+            folder: The index's folder.
+            manifest: What to open.
+            known: Segments that are open already, by their folder; their files are shared.
 
         Raises:
             StoreError: A file is missing or damaged.
         """
-        return cls(manifest, [open_segment(folder, segment) for segment in manifest.segments])
+        opened = [open_segment(folder, segment, known) for segment in manifest.segments]
+        return cls(manifest, opened)
 
     @property
     def num_rows(self) -> int:

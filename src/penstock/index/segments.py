@@ -36,6 +36,9 @@ Mask = npt.NDArray[np.bool_]
 
 _Part = TypeVar("_Part", Words, Vectors, Passages)
 
+_PARTS = ("words", "vectors", "passages")
+"""What of a segment does not depend on which rows are deleted."""
+
 _COPY_ROWS = 16_384
 _NOTHING = np.empty(0, np.uint64)
 
@@ -63,6 +66,18 @@ class Segment:
         """
         rows = _load(folder / "rows.npy")
         return cls(folder, rows, None if deleted is None else _read_deleted(deleted, len(rows)))
+
+    def with_deleted(self, deleted: Path | None) -> Segment:
+        """The same segment with other rows deleted; what is open is shared.
+
+        Raises:
+            StoreError: The file is missing or is not what was written.
+        """
+        mask = None if deleted is None else _read_deleted(deleted, len(self.rows))
+        other = Segment(self.folder, self.rows, mask)
+        open_parts = {name: self.__dict__[name] for name in _PARTS if name in self.__dict__}
+        other.__dict__.update(open_parts)
+        return other
 
     @cached_property
     def keys(self) -> U64:

@@ -9,7 +9,7 @@ is copied a logarithmic number of times.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -115,10 +115,15 @@ def update_index(
     )
 
 
-def open_segment(folder: Path, segment: SegmentManifest) -> Segment:
-    """Open a segment that a manifest names."""
+def open_segment(
+    folder: Path, segment: SegmentManifest, known: Mapping[Path, Segment] | None = None
+) -> Segment:
+    """Open a segment that a manifest names, sharing the files of one that is open already."""
     deleted = None if segment.deleted is None else folder / segment.deleted
-    return Segment.open(folder / segment.folder, deleted)
+    opened = (known or {}).get(folder / segment.folder)
+    if opened is None:
+        return Segment.open(folder / segment.folder, deleted)
+    return opened.with_deleted(deleted)
 
 
 def _clear(folder: Path, name: str, previous: IndexManifest) -> None:

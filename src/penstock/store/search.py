@@ -25,6 +25,7 @@ from penstock.index import (
     Query,
 )
 from penstock.index import Hit as IndexHit
+from penstock.index.segments import Segment
 from penstock.models import open_encoder
 from penstock.store.attributes import Attributes
 from penstock.store.manifest import Manifest
@@ -98,13 +99,41 @@ class Hits(list[Hit]):
 
 
 class Searcher:
-    """Everything that searching one run needs, opened when first used; for many threads."""
+    """Everything that searching one run needs, opened when first used; for many threads.
+
+    Attributes:
+        manifest: The run.
+    """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
-        self._path, self._manifest = path, manifest
+        self._path, self.manifest = path, manifest
         self._filters: dict[str, Filter] = {}
         self._opening = threading.Lock()
         self._encoder: Any = None
+        self._known: dict[Path, Segment] = {}
+
+    def moved_to(self, manifest: Manifest) -> Searcher:
+        """The same store at another run, with what both share open as it is.
+
+        Raises:
+            StoreError: A file of that run's index is missing or damaged.
+        """
+        moved = Searcher(self._path, manifest)
+        with self._opening:
+            # A model is its folder, precision and fingerprint: another one is opened anew.
+            if manifest.flow.get("embed") == self.manifest.flow.get("embed"):
+                moved._encoder = self._encoder
+        index = self.__dict__.get("index")
+        if index is None:
+            moved._known = self._known
+        else:
+            moved._known = {segment.folder: segment for segment in index.segments}
+            if manifest.index is not None:
+                _ = moved.index  # opened before anyone waits for it
+        rows = self.__dict__.get("attributes")
+        if rows is not None and manifest.tables.get("chunks") == self.manifest.tables["chunks"]:
+            moved.__dict__["attributes"] = rows
+        return moved
 
     @cached_property
     def index(self) -> Index:
@@ -114,21 +143,32 @@ class Searcher:
             QueryError: The flow makes no chunks.
             StoreError: A file of the index is missing or damaged.
         """
-        described = self._manifest.index
+        described = self.manifest.index
         if described is None:
             raise QueryError(
                 "search",
-                f"run {self._manifest.run} has no chunks to search; add Chunk() to its flow",
+                f"run {self.manifest.run} has no chunks to search; add Chunk() to its flow",
             )
-        return Index.open(self._path / "index", IndexManifest.from_json(described))
+        opened = IndexManifest.from_json(described)
+        index = Index.open(self._path / "index", opened, self._known)
+        self._known = {}
+        return index
 
     @cached_property
     def attributes(self) -> Attributes:
         """The chunks' columns and metadata, for conditions and facets."""
-        version = self._manifest.tables.get("chunks")
+        return Attributes(self.dataset("chunks"))
+
+    def dataset(self, table: str) -> Any:
+        """The `lance.LanceDataset` of a table at this run.
+
+        Raises:
+            StoreError: This run has no such table.
+        """
+        version = self.manifest.tables.get(table)
         if version is None:
-            raise StoreError(str(self._path), f"run {self._manifest.run} has no chunks")
-        return Attributes(open_table(self._path / "chunks.lance", version))
+            raise StoreError(str(self._path), f"run {self.manifest.run} has no table {table!r}")
+        return open_table(self._path / f"{table}.lance", version)
 
     @cached_property
     def settings(self) -> SearchSettings:
@@ -148,7 +188,7 @@ class Searcher:
             return self._encoder
 
     def _open_encoder(self) -> Any:
-        embed = self._manifest.flow.get("embed")
+        embed = self.manifest.flow.get("embed")
         if embed is None:
             raise QueryError("mode", "this store has no embeddings; search it with mode 'words'")
         encoder = open_encoder(embed["model"], embed["precision"])
@@ -195,7 +235,7 @@ class Searcher:
     @property
     def default_mode(self) -> Mode:
         """What a search for a text does unless told."""
-        return self.settings.mode if self._manifest.flow.get("embed") else "words"
+        return self.settings.mode if self.manifest.flow.get("embed") else "words"
 
     def filter(self, where: str) -> Filter:
         """The rows for which a condition holds."""
