@@ -36,7 +36,7 @@ Mask = npt.NDArray[np.bool_]
 
 _Part = TypeVar("_Part", Words, Vectors, Passages)
 
-_PARTS = ("words", "vectors", "passages")
+_PARTS = ("keys", "words", "vectors", "passages")
 """What of a segment does not depend on which rows are deleted."""
 
 _COPY_ROWS = 16_384
