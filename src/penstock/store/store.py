@@ -283,9 +283,11 @@ class Store:
             QueryError: No kept document has this chunk.
         """
         searcher = self.searcher
-        row = searcher.dataset("chunks").to_table(
-            columns=["text"], filter=pc.field("chunk_id") == chunk_id, with_row_id=True
-        ).to_pylist()
+        row = (
+            searcher.dataset("chunks")
+            .to_table(columns=["text"], filter=pc.field("chunk_id") == chunk_id, with_row_id=True)
+            .to_pylist()
+        )
         position = searcher.index.position(row[0]["_rowid"]) if row else None
         if position is None:
             raise QueryError(
