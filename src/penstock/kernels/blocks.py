@@ -114,7 +114,7 @@ def unpack(data: Any, end: Any, out: Any, size: Any, wanted: Any, state: Any) ->
                 out[done + i] = out[done + i - distance]
         done += length
     state[0], state[1] = at, done
-    return done >= wanted
+    return bool(done >= wanted)
 
 
 @kernel

@@ -61,7 +61,7 @@ def join(
 
 @short_kernel
 def mix(vector: Any, words: Any, alpha: Any, scores: Any) -> None:
-    """alpha times `vector` from least to greatest, plus the rest times `words` by its greatest.
+    """Alpha times `vector` from least to greatest, plus the rest times `words` by its greatest.
 
     NaN counts as 0; scores (n,) float64 takes the result.
     """
