@@ -13,6 +13,7 @@ EXAMPLES = [
     errors.StoreError("corpus", "not a store"),
     errors.FormatError("corpus", "format 9"),
     errors.LeaseError("corpus", "held"),
+    errors.ShardError("shard.00000.mds", 17, "expected 64 bytes, found 17"),
     errors.RowError("binary-file", "NUL at byte 3", "exclude it"),
     errors.WorkerDied("Map", -9),
 ]

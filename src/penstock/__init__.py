@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from penstock.errors import PenstockError, RowError
     from penstock.flow import Flow
     from penstock.index import IndexSettings
-    from penstock.loader import ArraySamples, Loader
+    from penstock.loader import ArraySamples, Loader, open_shards
     from penstock.models.cross_encoder import CrossEncoder
     from penstock.sources import files, jsonl, parquet
     from penstock.steps import C4Lines, Chunk, Embed, Keep, Map, Normalize, RedactPII
@@ -86,6 +86,7 @@ _HOMES = {
     "UrlFilter": "penstock.decisions",
     "files": "penstock.sources",
     "jsonl": "penstock.sources",
+    "open_shards": "penstock.loader",
     "parquet": "penstock.sources",
 }
 
@@ -128,6 +129,7 @@ __all__ = [
     "UrlFilter",
     "files",
     "jsonl",
+    "open_shards",
     "parquet",
 ]
 

@@ -9,6 +9,7 @@
         StoreError      the store cannot be read or written
             FormatError     it was written by a newer Penstock: upgrade
             LeaseError      another writer holds it: wait, or stop that writer
+        ShardError      an exported shard is not what its manifest promises: fetch or write it again
         RowError        one row cannot be processed: the run records it and goes on
         WorkerDied      a worker process ended: look at what the step does, or at the memory
 
@@ -114,6 +115,26 @@ class FormatError(StoreError):
 
 class LeaseError(StoreError):
     """Another writer holds the store, or took it over."""
+
+
+class ShardError(PenstockError):
+    """A shard's bytes do not match what its manifest promises.
+
+    Attributes:
+        path: The shard, as the manifest names it.
+        offset: Byte where reading stopped, from the start of the file.
+        problem: What was expected and what was found.
+    """
+
+    def __init__(self, path: str, offset: int, problem: str) -> None:
+        super().__init__(path, offset, problem)
+        self.path, self.offset, self.problem = path, offset, problem
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}, byte {self.offset}: {self.problem}. "
+            "Fetch the shard again, or delete it and export again."
+        )
 
 
 class RowError(PenstockError):

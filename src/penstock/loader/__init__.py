@@ -6,5 +6,6 @@ from penstock.loader.array_samples import ArraySamples
 from penstock.loader.batches import Batch
 from penstock.loader.loader import Audit, Loader
 from penstock.loader.samples import Samples
+from penstock.loader.shards import Shards, open_shards
 
-__all__ = ["ArraySamples", "Audit", "Batch", "Loader", "Samples"]
+__all__ = ["ArraySamples", "Audit", "Batch", "Loader", "Samples", "Shards", "open_shards"]

@@ -1,0 +1,1 @@
+"""The formats of shards: MDS, WebDataset, Parquet and Lance, written and read."""
