@@ -97,3 +97,36 @@ class Decision(Protocol):
             ``kept`` for each that is only flagged, sorted by `doc_id`.
         """
         ...
+
+
+@runtime_checkable
+class Cutting(Decision, Protocol):
+    """A decision that can also cut pieces out of documents that stay.
+
+    What is cut is remembered as spans of the text that the signatures are of: the
+    document's text behind every document step. So decisions, later ones too, see
+    texts before any cut; what is made of a kept document (chunks, tokens, exports)
+    is made of its final text.
+    """
+
+    @property
+    def cut_by(self) -> str | None:
+        """All that `spans` depends on but for text and places; None: this one cuts nothing."""
+        ...
+
+    def cut(self, doc_id: pa.ChunkedArray, signature: pa.ChunkedArray) -> tuple[pa.Table, pa.Table]:
+        """What `decide` returns, and `CUTS`, sorted by `doc_id`, of documents that stay.
+
+        The former has a row with the verdict ``kept`` for each document of the latter.
+        """
+        ...
+
+    def spans(self, text: pa.Array, cuts: pa.Table) -> pa.Array:
+        """Where the places of some rows of `CUTS` lie in their texts.
+
+        A pure function of one text and its places, computed once.
+
+        Returns:
+            (num_rows,) `SPANS`; null where too little would be left, so that the document goes.
+        """
+        ...

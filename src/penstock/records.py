@@ -1,6 +1,6 @@
 """The Arrow schemas that flow, and what names a row.
 
-    source --RAW--> decode --> document steps --DOCUMENTS--> decisions --VERDICTS-->
+    source --RAW--> decode --> document steps --DOCUMENTS--> decisions --VERDICTS, EDITS-->
         Chunk --CHUNKS--> Embed --> index
 
 Text is `large_string` throughout, so that a batch never overflows 32-bit
@@ -81,6 +81,44 @@ VERDICTS = pa.schema(
 )
 """`kept`, or `dropped` with a rule, a score and, for duplicates, the document kept instead."""
 
+CUTS = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("places", pa.large_list(pa.uint32()), nullable=False),
+        pa.field("duplicate_of", pa.large_list(pa.string()), nullable=False),
+    ]
+)
+"""What a decision cuts out of documents that stay: places in its own numbering, and whose they are.
+
+`duplicate_of` has an entry for each place: the document, or the item of an
+evaluation set, that has the same; null where none is named.
+"""
+
+SPANS = pa.list_(
+    pa.struct(
+        [
+            pa.field("start", pa.int64()),
+            pa.field("end", pa.int64()),
+            pa.field("duplicate_of", pa.string()),
+        ]
+    )
+)
+"""Bytes `start` to `end` of a text in UTF-8, in order, and who has the same."""
+
+EDITS = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("rule", pa.string(), nullable=False),
+        pa.field("spans", SPANS),
+        pa.field("edit_key", HASH, nullable=False),
+    ]
+)
+"""What a rule cuts out of a document's `text`; a document has a row for each rule that cuts it.
+
+`spans` is null where so little was left that the document is dropped. `edit_key`
+names all that the spans depend on.
+"""
+
 CHUNKS = pa.schema(
     [
         pa.field("chunk_id", pa.string(), nullable=False),
@@ -94,7 +132,7 @@ CHUNKS = pa.schema(
         pa.field("text", pa.large_string(), nullable=False, metadata=_ZSTD),
     ]
 )
-"""What `Chunk` cuts: bytes `start` to `end` of a document's text in UTF-8.
+"""What `Chunk` cuts: bytes `start` to `end` of a document's final text in UTF-8.
 
 `chunk_id` is `doc_id#ordinal`; `heading_path` joins the headings above the
 chunk's start with ` > `. The table adds the document's `title`, `media_type`

@@ -51,6 +51,7 @@ def contents() -> Callable[[Path], Contents]:
         return {
             "documents": store.documents().to_pylist(),
             "verdicts": store.verdicts().to_pylist(),
+            "edits": store.edits().to_pylist(),
             "chunks": store.chunks().to_pylist(),
             "failures": failures.drop_columns(["tries"]).to_pylist(),
         }

@@ -21,6 +21,7 @@ TEXTS = [
     b"One text.\n",
     b"One text.\r\n",
     b"# A title\n\nAnother text, with a second part.\n\n## Part\n\nMore of it.\n",
+    b"Its own.\n\nAnother text, with a second part.\n\n\nOne text.\n",
     b"def f():\n    return 1\n",
     b"\x00\x01\x02 binary \x00",
     "Ein längerer Text mit Umlauten: ä, ö, ü.\n".encode(),
@@ -38,6 +39,13 @@ FLOWS: list[list[Any]] = [
         ps.Map(lambda doc: {"text": doc["text"][:20]}),
         ps.Chunk(),
     ],
+    [ps.Normalize(), ps.ParagraphDedup(max_share=0.7, action="cut"), ps.Chunk()],
+    [
+        ps.ParagraphDedup(max_share=1.0, action="cut"),
+        ps.LineDedup(max_documents=1, action="cut"),
+        ps.ExactDedup(),
+        ps.Chunk(max_tokens=8, overlap_tokens=2),
+    ],
 ]
 
 _write = st.tuples(st.just("write"), st.sampled_from(NAMES), st.sampled_from(TEXTS))
@@ -45,7 +53,9 @@ _remove = st.tuples(st.just("remove"), st.sampled_from(NAMES), st.none())
 _flow = st.tuples(st.just("flow"), st.integers(0, len(FLOWS) - 1), st.none())
 _build = st.tuples(st.just("build"), st.none(), st.none())
 _break_off = st.tuples(
-    st.just("break-off"), st.sampled_from(["decide", "write_verdicts", "bring_index"]), st.none()
+    st.just("break-off"),
+    st.sampled_from(["decide", "write_edits", "write_verdicts", "bring_index"]),
+    st.none(),
 )
 
 

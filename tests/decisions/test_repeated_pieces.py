@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,8 +19,9 @@ from penstock.decisions.substrings import SubstringDedup
 from penstock.errors import ConfigError
 from penstock.fingerprint import fingerprint
 from penstock.kernels import minhash
-from penstock.protocols import Decision
-from penstock.records import VERDICTS
+from penstock.protocols import Cutting, Decision
+from penstock.records import CUTS, VERDICTS
+from penstock.store.edits import without
 
 RULES: list[Any] = [
     ParagraphDedup(),
@@ -289,35 +291,108 @@ def test_short_paragraphs_count_for_the_size_alone() -> None:
     assert _dropped(ParagraphDedup(max_share=0.0, min_words=2), documents) == {}
 
 
+def _final(rule: Any, documents: dict[str, str]) -> dict[str, str | None]:
+    """What is left of the documents that are cut; None for those dropped."""
+    batch = _batch(documents)
+    ids = pa.chunked_array([batch["doc_id"]], pa.string())
+    signature = pa.chunked_array([rule.signature(batch)], rule.signature_type)
+    verdicts, cuts = rule.cut(ids, signature)
+    assert verdicts.equals(rule.decide(ids, signature))
+    kept = verdicts.filter(pc.equal(verdicts["verdict"], "kept"))
+    assert kept["doc_id"].to_pylist() == cuts["doc_id"].to_pylist()
+    names = cuts["doc_id"].to_pylist()
+    text = pa.array([documents[name] for name in names], pa.large_string())
+    spans = rule.spans(text, cuts.cast(CUTS)).to_pylist()
+    final: dict[str, str | None] = {
+        name: without(documents[name].encode(), [(s["start"], s["end"]) for s in found]).decode()
+        for name, found in zip(names, spans, strict=True)
+    }
+    gone = verdicts.filter(pc.equal(verdicts["verdict"], "dropped"))["doc_id"].to_pylist()
+    return documents | final | dict.fromkeys(gone, None)
+
+
 @pytest.mark.parametrize(
     ("rule", "documents", "expected"),
     [
-        (
-            ParagraphDedup(max_share=1.0),
+        pytest.param(
+            ParagraphDedup(max_share=1.0, action="cut"),
             {"a": "One.\n\ntwo 1\nthree", "b": "new\n\n \none\n\n\nkept", "c": "two 2 three\n\nx"},
             {"b": "new\n\n \nkept", "c": "x"},
+            id="paragraphs",
         ),
-        (
-            LineDedup(max_documents=1),
-            {"a": "Home\nfirst\n", "b": "  home!\n\nsecond\nHOME", "c": "third"},
-            {"a": "first\n", "b": "second\n"},
+        pytest.param(
+            ParagraphDedup(action="cut"),
+            {"a": "One.\n\ntwo", "b": "new\n\none", "c": "one\n\ntwo\n\nc", "d": "three\n\ntwo"},
+            {"b": "new\n\n", "c": None, "d": "three\n\n"},
+            id="paragraphs-of-what-stays",
+        ),
+        pytest.param(
+            LineDedup(max_documents=1, action="cut", max_share=0.9),
+            {"a": "Home\nfirst\n", "b": "  home!\n\nsecond\nHOME", "c": "third", "d": "home"},
+            {"a": "first\n", "b": "second\n", "d": None},
+            id="lines",
+        ),
+        pytest.param(
+            SubstringDedup(min_tokens=3, window=1, max_share=0.9, action="cut"),
+            {"a": "v w x y z", "b": "é, w x (y) z. ü", "c": "q X Y Z\n\nw, x, y! r", "d": "x y z"},
+            {"b": "é, . ü", "c": "q ! r", "d": None},
+            id="substrings",
+        ),
+        pytest.param(
+            ParagraphDedup(max_share=1.0, action="cut"), {"a": "One", "b": "one"}, {"b": None},
+            id="nothing-would-be-left",
         ),
     ],
-    ids=["paragraphs", "lines"],
-)
+)  # fmt: skip
 def test_repetitions_can_be_cut(
-    rule: Any, documents: dict[str, str], expected: dict[str, str]
+    rule: Any, documents: dict[str, str], expected: dict[str, str | None]
 ) -> None:
+    assert isinstance(rule, Cutting)
+    assert _final(rule, documents) == documents | expected
+
+
+def test_spans_name_the_document_that_has_the_same() -> None:
+    rule = ParagraphDedup(max_share=1.0, action="cut")
+    documents = {"a": "one\n\ntwo", "b": "three", "c": "one\n\nnew\n\nthree\n\ntwo\n\none"}
     batch = _batch(documents)
-    table = rule.repeated(
+    _, cuts = rule.cut(
         pa.chunked_array([batch["doc_id"]]), pa.chunked_array([rule.signature(batch)])
     )
-    pieces = dict(zip(table["doc_id"].to_pylist(), table["pieces"].to_pylist(), strict=True))
-    wanted = pa.array([pieces.get(i) for i in documents], pa.large_list(pa.uint32()))
-    done = rule.cut(batch["text"].slice(0), wanted).to_pylist()
+    (spans,) = rule.spans(pa.array([documents["c"]], pa.large_string()), cuts).to_pylist()
 
-    assert dict(zip(documents, done, strict=True)) == documents | expected
-    assert set(pieces) == set(expected)
+    assert [(s["start"], s["end"], s["duplicate_of"]) for s in spans] == [
+        (0, 5, "a"), (10, 17, "b"), (17, 25, "a")
+    ]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=60)
+@given(CORPORA, st.sampled_from([0.3, 1.0]))
+def test_no_paragraph_of_what_is_left_repeats_one_before(
+    documents: dict[str, str], max_share: float
+) -> None:
+    final = _final(ParagraphDedup(max_share=max_share, action="cut"), documents)
+    seen: set[Any] = set()
+    for _, text in sorted(final.items()):
+        words = {words for words, _ in _pieces(text or "", r"\n[ \t\r]*\n")}
+        assert not words & seen
+        seen |= words
+    whole = {words for text in documents.values() for words, _ in _pieces(text, r"\n[ \t\r]*\n")}
+    assert max_share < 1.0 or seen == whole
+
+
+@pytest.mark.parametrize(
+    "kind", [ParagraphDedup, LineDedup, SubstringDedup], ids=["paragraphs", "lines", "substrings"]
+)
+def test_what_is_only_flagged_stays_and_has_the_score(kind: Any) -> None:
+    few = {"max_documents": 1} if kind is LineDedup else {}
+    few |= {"min_tokens": 3, "window": 1} if kind is SubstringDedup else {}
+    documents = {"a": "one two three", "b": "one two three", "c": "one two three\n\nx y z v w t u"}
+    flagged = _decided(kind(action="flag", **few), documents)
+    dropped = _decided(kind(action="drop", **few), documents)
+
+    assert [(row["doc_id"], row["verdict"]) for row in dropped][-1] == ("b", "dropped")
+    assert [{**row, "verdict": "dropped"} for row in flagged] == dropped
+    assert kind(action="flag").cut_by is kind().cut_by is None
 
 
 @given(st.lists(st.integers(0, 6), max_size=30))
@@ -336,6 +411,7 @@ def test_thresholds_are_no_part_of_the_fingerprint() -> None:
     assert fingerprint(ParagraphDedup()) == fingerprint(ParagraphDedup(max_share=0.9))
     assert fingerprint(LineDedup()) == fingerprint(LineDedup(max_share=0.9, max_documents=2))
     assert fingerprint(SubstringDedup()) == fingerprint(SubstringDedup(max_share=0.9))
+    assert fingerprint(ParagraphDedup()) == fingerprint(ParagraphDedup(action="cut"))
     assert fingerprint(SubstringDedup()) != fingerprint(SubstringDedup(window=9))
 
 
@@ -350,6 +426,9 @@ def test_thresholds_are_no_part_of_the_fingerprint() -> None:
         (SubstringDedup, {"min_tokens": 0}),
         (SubstringDedup, {"window": 51}),
         (SubstringDedup, {"max_share": -0.1}),
+        (ParagraphDedup, {"action": "remove"}),
+        (LineDedup, {"action": None}),
+        (SubstringDedup, {"action": "keep"}),
     ],
 )
 def test_invalid_settings_of_duplicates_are_errors(kind: Any, given: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from penstock.build.report import Counts
 from penstock.cores import num_cores
 from penstock.engine import Stage
 from penstock.records import hash_column
+from penstock.store.edits import Edits
 from penstock.store.tables import Table, take_rows
 
 _WINDOW_BYTES = 128 << 10
@@ -93,6 +94,7 @@ class Chunks:
     Attributes:
         plan: The flow.
         documents: The documents, as of this run.
+        edits: What is cut out of them.
         chunks: One row per chunk.
         encoder: The opened model; None for a flow without `Embed`.
         counts: Updated as the phase goes.
@@ -100,6 +102,7 @@ class Chunks:
 
     plan: Plan
     documents: Table
+    edits: Edits
     chunks: Table
     encoder: Any
     counts: Counts
@@ -135,7 +138,8 @@ class Chunks:
         """
         batches = []
         for batch in self.documents.batches(["doc_id", "text_hash", "media_type", "metadata"]):
-            keys = cut_keys(self.plan.cut_fingerprint, batch)
+            final = self.edits.final(pa.Table.from_batches([batch]))
+            keys = cut_keys(self.plan.cut_fingerprint, final)
             places = _places(batch["doc_id"], keys)
             columns = [_copy(batch["doc_id"]), places, _copy(batch["_rowid"])]
             batches.append(pa.RecordBatch.from_arrays(columns, schema=_WANTED))
@@ -157,7 +161,7 @@ class Chunks:
         columns = ["doc_id", "media_type", "metadata", "text", "text_hash"]
         for start in range(0, len(self._missing), _WINDOW_ROWS):
             ids = self._missing[start : start + _WINDOW_ROWS]
-            rows = self.documents.take(ids, columns)
+            rows = self.edits.final(self.documents.take(ids, columns))
             sizes = pc.binary_length(rows["text"]).to_numpy()
             cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // _WINDOW_BYTES)) + 1
             for low, high in zip([0, *cuts], [*cuts, len(rows)], strict=True):

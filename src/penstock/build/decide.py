@@ -2,56 +2,105 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.build.edits import KnownEdits, Rows, find_edits
 from penstock.build.plan import Plan
-from penstock.records import VERDICTS
+from penstock.protocols import Cutting, Decision
+from penstock.records import EDITS, VERDICTS
 from penstock.store.tables import Table
 
 
-def decide(plan: Plan, documents: Table) -> pa.Table:
-    """The verdict on every document, sorted by `doc_id`.
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What becomes of the corpus.
 
-    Each decision sees only what the decisions before it kept.
+    Attributes:
+        verdicts: `VERDICTS` of every document, sorted by `doc_id`.
+        edits: `EDITS`: what is cut out of documents.
+    """
 
-    Cost: reads `doc_id` and the signatures of every document, nothing else.
+    verdicts: pa.Table
+    edits: pa.Table
+
+
+def decide(plan: Plan, documents: Table, edits: Table) -> Decided:
+    """The verdict on every document, and what is cut out of those that stay.
+
+    Each decision sees only what the decisions before it kept, as it was before any cut.
+
+    Args:
+        plan: The flow.
+        documents: The documents, as of this run.
+        edits: What the run before cut, from which spans are known.
+
+    Cost: reads `doc_id` and the signatures of every document, and the texts of
+        those that a decision asks for or cuts anew.
     """
     names = list(plan.decisions)
     left = documents.scan(["doc_id", *names]).sort_by("doc_id")
-    texts = partial(_texts, documents, left.select(["doc_id", "_rowid"]))
+    rows = partial(_rows, documents, left.select(["doc_id", "_rowid"]))
+    known = KnownEdits.of(edits)
     dropped: list[pa.Table] = []
     flagged: list[pa.Table] = []
+    cut: list[pa.Table] = [EDITS.empty_table()]
     for name, decision in plan.decisions.items():
-        more = {"texts": texts} if getattr(decision, "needs_texts", False) else {}
-        found = decision.decide(left["doc_id"], left[name], **more).cast(VERDICTS)
+        if getattr(decision, "cut_by", None) is not None:
+            assert isinstance(decision, Cutting)
+            found, places = decision.cut(left["doc_id"], left[name])
+            cut.append(find_edits(decision, places, rows, known))
+            found = _without_remains(found, cut[-1])
+        else:
+            found = decision.decide(left["doc_id"], left[name], **_wanted(decision, rows))
+        found = found.cast(VERDICTS)
         goes = pc.equal(found["verdict"], "dropped")
         gone = found.filter(goes)
         dropped.append(gone)
         flagged.append(found.filter(pc.invert(goes)))
         stays = pc.is_in(left["doc_id"], value_set=gone["doc_id"].combine_chunks())
         left = left.filter(pc.invert(stays))
+    verdicts = pa.concat_tables([_kept(left["doc_id"], flagged), *dropped]).sort_by("doc_id")
+    return Decided(verdicts, pa.concat_tables(cut))
+
+
+def _kept(doc_id: pa.ChunkedArray, flagged: list[pa.Table]) -> pa.Table:
+    """The verdicts on the documents that stay; one flagged several times shows the first."""
     flags = pa.concat_tables([VERDICTS.empty_table(), *flagged]).combine_chunks()
-    # A document flagged by several decisions shows the first.
-    flag = pc.index_in(left["doc_id"], value_set=flags["doc_id"].combine_chunks())
-    kept = pa.table(
+    flag = pc.index_in(doc_id, value_set=flags["doc_id"].combine_chunks())
+    return pa.table(
         {
-            "doc_id": left["doc_id"],
-            "verdict": pa.array(["kept"] * left.num_rows, pa.string()),
+            "doc_id": doc_id,
+            "verdict": pa.array(["kept"] * len(doc_id), pa.string()),
             **{name: flags[name].take(flag) for name in ("rule", "score", "duplicate_of")},
         },
         schema=VERDICTS,
     )
-    return pa.concat_tables([kept, *dropped]).sort_by("doc_id")
 
 
-def _texts(documents: Table, rows: pa.Table, doc_ids: pa.Array) -> pa.Array:
-    """The texts of these documents, in their order."""
-    where = pc.index_in(doc_ids, value_set=rows["doc_id"].combine_chunks())
-    found = documents.take(rows["_rowid"].take(where).to_numpy(), ["text"])
-    return found["text"].combine_chunks()
+def _without_remains(found: pa.Table, edits: pa.Table) -> pa.Table:
+    """The verdicts, with those documents dropped of which a cut leaves too little."""
+    gone = edits.filter(edits["spans"].is_null())["doc_id"].combine_chunks()
+    where = found.schema.get_field_index("verdict")
+    goes = pc.is_in(found["doc_id"], value_set=gone)
+    return found.set_column(where, "verdict", pc.if_else(goes, "dropped", found["verdict"]))
+
+
+def _wanted(decision: Decision, rows: Rows) -> dict[str, Any]:
+    """What a decision asks for besides signatures."""
+    if not getattr(decision, "needs_texts", False):
+        return {}
+    return {"texts": lambda doc_id: rows(doc_id, ["text"])["text"].combine_chunks()}
+
+
+def _rows(documents: Table, ids: pa.Table, doc_id: pa.Array, columns: list[str]) -> pa.Table:
+    """Columns of these documents, in their order."""
+    where = pc.index_in(doc_id, value_set=ids["doc_id"].combine_chunks())
+    return documents.take(ids["_rowid"].take(where).to_numpy(), columns)
 
 
 def write_verdicts(table: Table, verdicts: pa.Table) -> None:

@@ -149,11 +149,21 @@ def make_plan(source: Source, steps: Sequence[object], index: IndexSettings) -> 
     chunk = rest.pop() if rest and isinstance(rest[-1], Chunk) else None
     if embed is not None and chunk is None:
         raise ConfigError("Flow.steps", embed, "needs Chunk() right before it")
+    cutting: object = None
     for step in rest:
         if isinstance(step, (Chunk, Embed)):
             raise ConfigError(
                 "Flow.steps", step, "must come last: document steps, decisions, Chunk, Embed"
             )
+        if isinstance(step, DocumentStep) and cutting is not None:
+            raise ConfigError(
+                "Flow.steps",
+                cutting,
+                f"cuts the text that {step_name(step)} behind it changes; put it behind every "
+                "document step",
+            )
+        if getattr(step, "cut_by", None) is not None:
+            cutting = cutting or step
         if not isinstance(step, (DocumentStep, Decision)):
             raise ConfigError(
                 "Flow.steps",

@@ -18,12 +18,14 @@ import pyarrow.compute as pc
 from penstock.build.chunks import Chunks, run_chunks
 from penstock.build.decide import decide, kept_documents, write_verdicts
 from penstock.build.documents import Documents, run_documents
+from penstock.build.edits import write_edits
 from penstock.build.index import bring_index
 from penstock.build.memory import give_back
 from penstock.build.plan import Plan, step_name
 from penstock.build.report import Counts, FunnelStep, RunReport
 from penstock.engine import Cancel, Stage, bottleneck, handle_interrupts, run_stages, show_progress
 from penstock.errors import StoreError
+from penstock.store.edits import Edits
 from penstock.store.files import all_files, fsync_new
 from penstock.store.lease import Lease
 from penstock.store.manifest import Manifest, publish, save_checkpoint, starting_point
@@ -33,7 +35,7 @@ Progress = Literal["auto", "rich", "plain", "json", "none"]
 
 _PHASES = ("list", "documents", "decide", "chunks", "index", "publish")
 
-_TABLES = ("items", "documents", "blobs", "failures", "verdicts", "chunks")
+_TABLES = ("items", "documents", "blobs", "failures", "verdicts", "edits", "chunks")
 
 
 def run_plan(
@@ -98,9 +100,10 @@ class _Run:
         )
         if moved or work or not same_decisions:
             with self._phase("decide"):
-                verdicts = decide(self._plan, tables["documents"])
-                write_verdicts(tables["verdicts"], verdicts)
-                kept = kept_documents(verdicts)
+                decided = decide(self._plan, tables["documents"], tables["edits"])
+                write_edits(tables["edits"], decided.edits)
+                write_verdicts(tables["verdicts"], decided.verdicts)
+                kept = kept_documents(decided.verdicts)
         index = self._start.index
         described = self._plan.describe()
         same_cut = all(flow.get(name) == described[name] for name in ("cut", "embed", "index"))
@@ -132,6 +135,7 @@ class _Run:
             chunks = Chunks(
                 plan=self._plan,
                 documents=self._tables["documents"],
+                edits=Edits(self._tables["edits"].reader()),
                 chunks=self._tables["chunks"],
                 encoder=encoder,
                 counts=self._counts,

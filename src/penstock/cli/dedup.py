@@ -32,8 +32,8 @@ def show_dedup_report(
 
     def texts(doc_ids: pa.Array) -> pa.Array:
         quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in doc_ids.to_pylist())
-        found = opened.documents(["doc_id", "text"], where=f"doc_id IN ({quoted})")
-        by_id = dict(zip(found["doc_id"].to_pylist(), found["text"].to_pylist(), strict=True))
+        found = opened.documents(["doc_id", "uncut_text"], where=f"doc_id IN ({quoted})")
+        by_id = dict(zip(found["doc_id"].to_pylist(), found["uncut_text"].to_pylist(), strict=True))
         return pa.array([by_id[name] for name in doc_ids.to_pylist()], pa.large_string())
 
     report = dedup_report(decision, rows["doc_id"], rows[column], texts=texts, examples=examples)

@@ -95,7 +95,7 @@ def show_sample(
     found = [row for row in verdicts if row["rule"] in chosen]
     found.sort(key=lambda row: content_hash(row["doc_id"].encode()))
     found = found[:size]
-    texts = {row["doc_id"]: row["text"] for row in _documents(opened, found)}
+    texts = {row["doc_id"]: row["uncut_text"] for row in _documents(opened, found)}
     for row in found:
         row["text"] = texts[row["doc_id"]]
         row["duplicate_text"] = texts.get(row["duplicate_of"])
@@ -119,7 +119,7 @@ def _documents(store: Store, rows: list[dict[str, Any]]) -> list[dict[str, Any]]
         return []
     quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in sorted(names))
     found: list[dict[str, Any]]
-    found = store.documents(["doc_id", "text"], where=f"doc_id IN ({quoted})").to_pylist()
+    found = store.documents(["doc_id", "uncut_text"], where=f"doc_id IN ({quoted})").to_pylist()
     return found
 
 

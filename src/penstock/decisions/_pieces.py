@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.errors import ConfigError
 from penstock.kernels import I64, text_buffers
-from penstock.records import VERDICTS
+from penstock.records import CUTS, SPANS, VERDICTS
+
+Action: TypeAlias = Literal["drop", "cut", "flag"]
+"""What becomes of documents that repeat others."""
 
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
@@ -90,45 +96,125 @@ def sums(rows: I64, values: npt.NDArray[np.generic]) -> I64:
     return result
 
 
-def judge(
-    pieces: Pieces, starts: I64, ends: I64, totals: I64, max_share: float
-) -> tuple[F64, I64, Flags]:
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What of each document others have already.
+
+    Attributes:
+        shares: (num_documents,) how much of it.
+        others: (num_documents,) a document that has some of it, -1 for none.
+        repeated: (num_pieces,) whether it is a repetition.
+        holders: (num_pieces,) the document that a repetition is of, -1 for none in particular.
+    """
+
+    shares: F64
+    others: I64
+    repeated: Flags
+    holders: I64
+
+
+def judge(pieces: Pieces, starts: I64, ends: I64, totals: I64, max_share: float) -> Judged:
     """What of each document those before it that stay had already.
 
-    Returns:
-        Per document the share, and a document that had some of it or -1; per piece
-        whether it is a repetition.
+    Args:
+        pieces: Of all documents.
+        starts: (num_pieces,) ascending in each document.
+        ends: (num_pieces,).
+        totals: (num_documents,) of which the share is taken.
+        max_share: A document of a greater share does not stay.
     """
     from penstock.kernels.paragraphs import judge_in_order
 
     groups, num_groups = group(pieces.hashes)
     shares, others = np.zeros(len(totals)), np.zeros(len(totals), np.int64)
     repeated = np.zeros(len(groups), np.bool_)
-    first = np.full(num_groups, -1, np.int64)
+    first = np.full(num_groups + 1, -1, np.int64)  # one more, for what is in no group
     judge_in_order(
         pieces.rows, groups, starts, ends, totals, max_share, first, shares, others, repeated
     )
-    return shares, others, repeated
+    return Judged(shares, others, repeated, np.where(repeated, first[groups], -1))
 
 
 def share_verdicts(
-    rule: str, ids: pa.Array, shares: F64, max_share: float, others: I64 | None
+    rule: str, ids: pa.Array, judged: Judged, max_share: float, action: Action
 ) -> pa.Table:
-    """`VERDICTS` on the documents of a greater share, with the documents kept instead."""
-    dropped = np.flatnonzero(shares > max_share)
-    kept = pa.nulls(len(dropped), pa.string())
-    if others is not None:
-        kept = ids.take(pa.array(others[dropped])).cast(pa.string())
+    """`VERDICTS` on documents that have something in common with others.
+
+    Those of a greater share are dropped, or flagged; to cut, those of which nothing
+    would be left are dropped too, and the others of which something goes are flagged.
+    """
+    over = judged.shares > max_share
+    goes = over if action == "drop" else np.zeros(len(over), np.bool_)
+    told = over
+    if action == "cut":
+        goes, told = over | (judged.shares >= 1.0), judged.shares > 0.0
+    rows = np.flatnonzero(told)
+    others = judged.others[rows]
     return pa.table(
         {
-            "doc_id": ids.take(pa.array(dropped)).cast(pa.string()),
-            "verdict": pa.repeat("dropped", len(dropped)),
-            "rule": pa.repeat(rule, len(dropped)),
-            "score": pa.array(shares[dropped], pa.float64()),
-            "duplicate_of": kept,
+            "doc_id": ids.take(pa.array(rows)).cast(pa.string()),
+            "verdict": pc.if_else(pa.array(goes[rows]), "dropped", "kept"),
+            "rule": pa.repeat(rule, len(rows)),
+            "score": pa.array(judged.shares[rows], pa.float64()),
+            "duplicate_of": _names(ids, others),
         },
         schema=VERDICTS,
     )
+
+
+def piece_cuts(found: Pieces, judged: Judged, verdicts: pa.Table) -> pa.Table:
+    """`CUTS`: the repeated pieces of the documents that are kept; a place is a piece's number."""
+    kept = verdicts.filter(pc.equal(verdicts["verdict"], "kept"))["doc_id"]
+    stays = pc.is_in(found.ids.cast(pa.string()), value_set=kept.combine_chunks())
+    documents = found.documents
+    chosen = np.flatnonzero(judged.repeated & stays.to_numpy(zero_copy_only=False)[documents])
+    documents = documents[chosen]
+    changed = np.unique(documents)
+    ends = np.searchsorted(documents, changed, side="right")
+    offsets = pa.array(np.concatenate([np.zeros(1, np.int64), ends]).astype(np.int64))
+    places = pa.array((chosen - found.rows[documents]).astype(np.uint32))
+    twins = _names(found.ids, judged.holders[chosen])
+    return pa.table(
+        {
+            "doc_id": found.ids.take(pa.array(changed)).cast(pa.string()),
+            "places": pa.LargeListArray.from_arrays(offsets, places),
+            "duplicate_of": pa.LargeListArray.from_arrays(offsets, twins),
+        },
+        schema=CUTS,
+    )
+
+
+def span_array(rows: Iterable[Iterable[tuple[int, int, str | None]] | None]) -> pa.Array:
+    """`SPANS` of spans in order; those that touch and are of the same document are joined."""
+    joined: list[list[dict[str, int | str | None]] | None] = []
+    for spans in rows:
+        if spans is None:
+            joined.append(None)
+            continue
+        found: list[dict[str, int | str | None]] = []
+        for start, end, other in spans:
+            if found and found[-1]["end"] == start and found[-1]["duplicate_of"] == other:
+                found[-1]["end"] = end
+            else:
+                found.append({"start": start, "end": end, "duplicate_of": other})
+        joined.append(found)
+    return pa.array(joined, SPANS)
+
+
+def check_action(setting: str, action: object) -> None:
+    """Raise `ConfigError` unless this is one of the three actions."""
+    if action not in ("drop", "cut", "flag"):
+        raise ConfigError(setting, action, "must be one of drop, cut, flag")
+
+
+def staying_share(max_share: float, action: Action) -> float:
+    """The greatest share of a document that stays: any, where documents are only flagged."""
+    return 2.0 if action == "flag" else max_share
+
+
+def _names(ids: pa.Array, documents: I64) -> pa.Array:
+    """The ids of documents, null for -1."""
+    return ids.take(pa.array(documents, mask=documents < 0)).cast(pa.string())
 
 
 def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:

@@ -1,7 +1,8 @@
-"""Drop documents that consist of paragraphs or lines that other documents have too."""
+"""Drop documents that consist of paragraphs or lines that others have too, or cut those out."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from typing import ClassVar
@@ -13,33 +14,32 @@ from penstock.decisions._judging import check_share
 from penstock.decisions._pieces import (
     SIGNATURE,
     U32,
+    Action,
     Flags,
+    Judged,
     Pieces,
+    check_action,
     group,
     judge,
     pack,
+    piece_cuts,
     share_verdicts,
+    span_array,
+    staying_share,
     sums,
     unpack,
 )
 from penstock.errors import ConfigError
-from penstock.kernels import I64, U8, text_buffers, text_from_buffers
+from penstock.kernels import I64, U8, text_buffers
 
 _DECIDES = {"fingerprint": False}
 _FOLDED = np.uint32(0x1FFFFF)
-
-PIECES = pa.schema(
-    [
-        pa.field("doc_id", pa.string(), nullable=False),
-        pa.field("pieces", pa.large_list(pa.uint32()), nullable=False),
-    ]
-)
-"""Which pieces of a document repeat others: their numbers, from 0, of those that have words."""
+_BLANKS_BEHIND = re.compile(rb"(?:[ \t\r]*\n)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParagraphDedup:
-    """Drop documents most of whose text is paragraphs that earlier documents have.
+    """Drop documents most of whose text is paragraphs that earlier documents have, or cut those.
 
     A paragraph ends at a blank line. Two are equal if their words are, whatever
     their case, digits (each counts as 0), punctuation and spacing; what a word is
@@ -49,26 +49,31 @@ class ParagraphDedup:
     repetition if a document that stays has it and comes earlier. What a dropped
     document alone had is not lost: the next that has it counts as its first.
 
+    With `action="cut"` the repeated paragraphs of documents that stay are cut, with the
+    blank lines behind them; `store.edits()` tells where, and whose they are.
+
     Guarantees: a function of the set of documents alone.
 
     Cost: signatures, 6 ms per MB of text on one thread without the GIL, 12 bytes
         a paragraph; decisions, 85 bytes and 0.4 us a paragraph of the corpus.
 
     Source: Wenzek et al. 2020 (CCNet), section 3.1, hashes of normalised
-        paragraphs. Differs: 64-bit hashes; accents stay; paragraphs, not lines;
-        whole documents are dropped by the share of their characters, as Lee et al.
-        2022 and Dolma do, where CCNet removes the paragraphs; see `repeated` and `cut`.
+        paragraphs, which CCNet cuts. Differs: 64-bit hashes; accents stay;
+        paragraphs, not lines; whole documents are dropped by the share of their
+        characters, as Lee et al. 2022 and Dolma do.
     """
 
     max_share: float = field(default=0.5, metadata=_DECIDES)
     """A document goes if more of its characters are in repeated paragraphs."""
+    action: Action = field(default="drop", metadata=_DECIDES)
+    """``drop`` documents over `max_share`; also ``cut`` what others repeat; or ``flag`` alone."""
     min_words: int = 1
-    """Paragraphs of fewer words are part of a document's size alone."""
+    """Paragraphs of fewer words are part of a document's size alone, and never cut."""
 
     revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        _check("ParagraphDedup", self.max_share, self.min_words)
+        _check("ParagraphDedup", self.max_share, self.min_words, self.action)
 
     @property
     def rule(self) -> str:
@@ -90,61 +95,62 @@ class ParagraphDedup:
         The score is the share of their characters; `duplicate_of` the document that
         has the last of the repeated paragraphs.
         """
+        return self._judged(unpack(doc_id, signature))[1]
+
+    @property
+    def cut_by(self) -> str | None:
+        """Names what spans depend on; None unless this cuts."""
+        return f"{self.revision}, {self.min_words}" if self.action == "cut" else None
+
+    def cut(self, doc_id: pa.ChunkedArray, signature: pa.ChunkedArray) -> tuple[pa.Table, pa.Table]:
+        """Verdicts, and the numbers of the paragraphs to cut; see `Cutting`."""
         found = unpack(doc_id, signature)
-        shares, others, _ = self._judged(found)
-        return share_verdicts(self.rule, found.ids, shares, self.max_share, others)
+        judged, verdicts = self._judged(found)
+        return verdicts, piece_cuts(found, judged, verdicts)
 
-    def repeated(self, doc_id: pa.ChunkedArray, signature: pa.ChunkedArray) -> pa.Table:
-        """What `cut` would remove from the documents that stay; `PIECES`, sorted by `doc_id`."""
-        found = unpack(doc_id, signature)
-        shares, _, repeated = self._judged(found)
-        return _pieces_table(found, repeated, shares <= self.max_share)
+    def spans(self, text: pa.Array, cuts: pa.Table) -> pa.Array:
+        """Where those paragraphs lie, with the blank lines behind them; `SPANS`."""
+        return _spans(text, cuts, by_lines=False)
 
-    def cut(self, text: pa.Array, pieces: pa.Array) -> pa.Array:
-        """The texts without the paragraphs of these numbers, and the blank lines behind them.
-
-        Args:
-            text: (num_rows,) strings.
-            pieces: (num_rows,) lists as in `PIECES`; null for none.
-        """
-        return _cut(text, pieces, by_lines=False)
-
-    def _judged(self, found: Pieces) -> tuple[np.ndarray, I64, Flags]:
+    def _judged(self, found: Pieces) -> tuple[Judged, pa.Table]:
         ends = np.cumsum(found.values, dtype=np.int64)
         totals = sums(found.rows, found.values)
-        return judge(found, ends - found.values, ends, totals, self.max_share)
+        stays = staying_share(self.max_share, self.action)
+        judged = judge(found, ends - found.values, ends, totals, stays)
+        return judged, share_verdicts(self.rule, found.ids, judged, self.max_share, self.action)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineDedup:
-    """Drop documents most of whose text is lines that many documents have: menus, notices, forms.
+    """Drop documents most of whose text is lines that many have (menus, notices), or cut those.
 
     Lines are compared as `ParagraphDedup` compares paragraphs. All documents
     that have a line count alike, the first as well, so that what a line is does
-    not depend on the order of the documents.
+    not depend on the order of the documents: if it is cut, it is cut in all of them.
 
     Guarantees: a function of the set of documents alone.
 
     Cost: signatures, 10 ms per MB of text on one thread without the GIL, 12 bytes
         a line; decisions, 85 bytes and 0.4 us a line of the corpus.
 
-    Source: Wenzek et al. 2020 (CCNet), section 3.1. Differs: a line may occur in
-        `max_documents` documents before it counts as a repetition; documents are
-        dropped by the share of their characters, lines are not removed; see
-        `repeated` and `cut`.
+    Source: Wenzek et al. 2020 (CCNet), section 3.1, which cuts. Differs: a line may
+        occur in `max_documents` documents before it counts as a repetition;
+        documents are dropped by the share of their characters.
     """
 
     max_documents: int = field(default=10, metadata=_DECIDES)
     """A line that more documents have is a repetition."""
     max_share: float = field(default=0.5, metadata=_DECIDES)
     """A document goes if more of its characters are in such lines."""
+    action: Action = field(default="drop", metadata=_DECIDES)
+    """``drop`` documents over `max_share`; also ``cut`` such lines elsewhere; or ``flag`` alone."""
     min_words: int = 1
-    """Lines of fewer words are part of a document's size alone."""
+    """Lines of fewer words are part of a document's size alone, and never cut."""
 
     revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        _check("LineDedup", self.max_share, self.min_words)
+        _check("LineDedup", self.max_share, self.min_words, self.action)
         _check_whole("LineDedup.max_documents", self.max_documents)
 
     @property
@@ -166,20 +172,31 @@ class LineDedup:
 
         The score is the share of their characters.
         """
+        return self._judged(unpack(doc_id, signature))[1]
+
+    @property
+    def cut_by(self) -> str | None:
+        """Names what spans depend on; None unless this cuts."""
+        return f"{self.revision}, {self.min_words}" if self.action == "cut" else None
+
+    def cut(self, doc_id: pa.ChunkedArray, signature: pa.ChunkedArray) -> tuple[pa.Table, pa.Table]:
+        """Verdicts, and the numbers of the lines to cut; see `Cutting`."""
         found = unpack(doc_id, signature)
-        covered = sums(found.rows, found.values * self._common(found))
+        judged, verdicts = self._judged(found)
+        return verdicts, piece_cuts(found, judged, verdicts)
+
+    def spans(self, text: pa.Array, cuts: pa.Table) -> pa.Array:
+        """Where those lines lie, with the blank lines behind them; `SPANS`."""
+        return _spans(text, cuts, by_lines=True)
+
+    def _judged(self, found: Pieces) -> tuple[Judged, pa.Table]:
+        common = self._common(found)
+        covered = sums(found.rows, found.values * common)
         totals = sums(found.rows, found.values)
         shares = np.divide(covered, totals, out=np.zeros(len(totals)), where=totals > 0)
-        return share_verdicts(self.rule, found.ids, shares, self.max_share, None)
-
-    def repeated(self, doc_id: pa.ChunkedArray, signature: pa.ChunkedArray) -> pa.Table:
-        """What `cut` would remove from these documents; `PIECES`, sorted by `doc_id`."""
-        found = unpack(doc_id, signature)
-        return _pieces_table(found, self._common(found), np.ones(len(found.ids), np.bool_))
-
-    def cut(self, text: pa.Array, pieces: pa.Array) -> pa.Array:
-        """The texts without the lines of these numbers; arguments as of `ParagraphDedup.cut`."""
-        return _cut(text, pieces, by_lines=True)
+        nobody = np.full(len(totals), -1, np.int64)
+        judged = Judged(shares, nobody, common, np.full(len(common), -1, np.int64))
+        return judged, share_verdicts(self.rule, found.ids, judged, self.max_share, self.action)
 
     def _common(self, found: Pieces) -> Flags:
         """Which lines more than `max_documents` documents have."""
@@ -196,11 +213,12 @@ class LineDedup:
         return common
 
 
-def _check(name: str, max_share: float, min_words: int) -> None:
+def _check(name: str, max_share: float, min_words: int, action: Action) -> None:
     if max_share is None:
         raise ConfigError(f"{name}.max_share", max_share, "must be a share between 0 and 1")
     check_share(f"{name}.max_share", max_share)
     _check_whole(f"{name}.min_words", min_words)
+    check_action(f"{name}.action", action)
 
 
 def _check_whole(setting: str, value: object, least: int = 1) -> None:
@@ -235,39 +253,24 @@ def _sign(text: pa.Array, *, by_lines: bool, min_words: int) -> pa.Array:
     return pack(rows, hashes, sizes)
 
 
-def _pieces_table(found: Pieces, repeated: Flags, stays: Flags) -> pa.Table:
-    places = np.flatnonzero(repeated & stays[found.documents])
-    documents = found.documents[places]
-    numbers = (places - found.rows[documents]).astype(np.uint32)
-    changed = np.unique(documents)
-    ends = np.searchsorted(documents, changed, side="right")
-    offsets = np.concatenate([np.zeros(1, np.int64), ends]).astype(np.int64)
-    lists = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(numbers))
-    ids = found.ids.take(pa.array(changed)).cast(pa.string())
-    return pa.table({"doc_id": ids, "pieces": lists}, schema=PIECES)
+def _spans(text: pa.Array, cuts: pa.Table, *, by_lines: bool) -> pa.Array:
+    offsets, utf8, rows, _, _, _, pieces = _hashed(text, by_lines)
+    data = utf8.data
+    numbers, others = cuts["places"].to_pylist(), cuts["duplicate_of"].to_pylist()
+
+    def of_row(row: int) -> list[tuple[int, int, str | None]]:
+        first = int(offsets[row])
+        chosen = pieces[rows[row] + np.array(numbers[row], np.int64)].tolist()
+        # What follows a piece on its line, and blank lines, go with it.
+        return [
+            (start - first, _behind(data, stop, int(offsets[row + 1])) - first, other)
+            for (start, stop), other in zip(chosen, others[row], strict=True)
+        ]
+
+    return span_array(of_row(row) for row in range(len(text)))
 
 
-def _cut(text: pa.Array, pieces: pa.Array, *, by_lines: bool) -> pa.Array:
-    offsets, utf8, rows, _, _, _, spans = _hashed(text, by_lines)
-    keep = np.ones(int(offsets[-1] - offsets[0]), np.bool_)
-    for row, numbers in enumerate(pieces.to_pylist()):
-        for number in numbers or ():
-            place = int(rows[row]) + number
-            start, stop = spans[place].tolist()
-            is_last = place + 1 == rows[row + 1]
-            after = int(offsets[row + 1]) if is_last else int(spans[place + 1, 0])
-            keep[start - offsets[0] : _after(utf8, stop, after) - offsets[0]] = False
-    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep)])
-    kept = utf8[offsets[0] : offsets[-1]][keep]
-    return text_from_buffers(ends[offsets - offsets[0]], kept)
-
-
-def _after(utf8: U8, stop: int, end: int) -> int:
-    """Behind the line ends and blanks that follow a piece, before a line of anything else."""
-    last = stop
-    for i in range(stop, end):
-        if utf8[i] == 0x0A:
-            last = i + 1
-        elif utf8[i] not in (0x20, 0x09, 0x0D):
-            break
-    return last
+def _behind(data: memoryview, stop: int, end: int) -> int:
+    """Behind the blank lines that follow a piece."""
+    found = _BLANKS_BEHIND.match(data, stop, end)
+    return stop if found is None else found.end()

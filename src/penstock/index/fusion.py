@@ -32,7 +32,11 @@ def weighted(vector_scores: F64, words_scores: F64, alpha: float = 0.5) -> F64:
 
     Source: Bruch, Gai, Ingber, An Analysis of Fusion Functions for Hybrid Retrieval, 2022.
     """
-    return alpha * _min_max(vector_scores) + (1 - alpha) * _share_of_max(words_scores)
+    from penstock.kernels.fusing import mix
+
+    scores = np.empty(len(vector_scores), np.float64)
+    mix(vector_scores, words_scores, float(alpha), scores)
+    return scores
 
 
 def adaptive_alpha(words_scores: F64, num_rows: int) -> float:
@@ -87,19 +91,3 @@ def best(scores: F64, keys: U64) -> I64:
     """Places of the scores, high to low; equal ones by key, the smaller first."""
     order: I64 = np.lexsort((keys, -scores))
     return order
-
-
-def _min_max(scores: F64) -> F64:
-    known = scores[~np.isnan(scores)]
-    if len(known) == 0:
-        return np.zeros_like(scores)
-    low, high = known.min(), known.max()
-    # All alike says nothing against any of them.
-    scaled = np.ones_like(scores) if low == high else (scores - low) / (high - low)
-    return np.where(np.isnan(scores), 0.0, scaled)
-
-
-def _share_of_max(scores: F64) -> F64:
-    known = scores[~np.isnan(scores)]
-    high = known.max(initial=0.0)
-    return np.where(np.isnan(scores), 0.0, scores) / high if high > 0 else np.zeros_like(scores)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -39,6 +39,10 @@ Fusion = Literal["weighted", "rrf"]
 CANDIDATES = 50
 """How many of each side are fused first. Measured on seven collections, nDCG@10 differs from that
 of 100 by 0.4 % at most either way, 0.1 % on the average."""
+AIM = 10
+"""How many of the first candidates by vector are found as surely as in a search by vectors alone.
+Of 200k chunks, the ten best of a hybrid search were 99.0 % those of an exact one; 99.7 % if all 50
+are found so, for a quarter more time."""
 _DEEPER = 10
 """How many times deeper each further look goes."""
 _MORE_EQUALS = 8
@@ -315,16 +319,21 @@ class Index:
         return self._sides(self._checked(query), candidates)
 
     def _sides(self, query: Query, candidates: int) -> Sides:
-        vector_scores, by_vector, _ = self._best_vectors(query, candidates)
+        from penstock.kernels.fusing import join
+
+        aim = AIM if candidates == CANDIDATES else None
+        vector_scores, by_vector, _ = self._best_vectors(query, candidates, aim=aim)
         words_scores, by_words = self._best_words(query, candidates)
-        positions = np.union1d(by_vector, by_words)
-        in_vector, vector = _placed(positions, by_vector, vector_scores)
-        in_words, words = _placed(positions, by_words, words_scores)
-        vector[~in_vector] = self._vector_scores(query, positions[~in_vector])
-        words[~in_words] = 0.0
-        # With fewer than asked for, every other row is known to hold none of the words.
+        size = len(by_vector) + len(by_words)
+        positions, sides = np.empty(size, np.int64), np.empty((2, size))
+        size = join(by_vector, vector_scores, by_words, words_scores, positions, *sides)
+        positions, vector, words = positions[:size], *sides[:, :size]
+        in_vector, in_words = ~np.isnan(vector), ~np.isnan(words)
+        self._add_vector_scores(query, positions, vector)
         if len(by_words) == candidates:
-            words[~in_words] = self._words_scores(query, positions[~in_words])
+            self._add_words_scores(query, positions, words)
+        else:  # fewer than asked for: every other row is known to hold none of the words
+            words[~in_words] = 0.0
         ids, keys = self._ids(positions), self._keys(positions)
         return Sides(positions, ids, keys, vector, words, in_vector, in_words)
 
@@ -414,7 +423,7 @@ class Index:
         return self._settled(search, k)
 
     def _best_vectors(
-        self, query: Query, k: int, *, exact: bool = False
+        self, query: Query, k: int, *, aim: int | None = None, exact: bool = False
     ) -> tuple[F64, I64, list[SegmentPlan]]:
         scores, found = [np.empty(0, np.float64)], [np.empty(0, np.int64)]
         plans: list[SegmentPlan] = []
@@ -431,6 +440,7 @@ class Index:
                     k,
                     allowed.masks[i],
                     num_allowed=allowed.counts[i],
+                    aim=aim,
                     effort=query.effort,
                     exact=exact,
                 )
@@ -448,7 +458,7 @@ class Index:
         return values[order], positions[order], plans
 
     def _settled(self, search: Callable[[int], tuple[F64, I64]], k: int) -> tuple[F64, I64]:
-        """The k best that a search finds, where it cuts off equal scores in any order it likes.
+        """The k best of a search that gives scores high to low, and equal ones in any order.
 
         Cost: one row more; where the k-th scores as the next does, all that score so.
         """
@@ -458,34 +468,43 @@ class Index:
             if len(scores) < asked or scores[-1] < scores[k - 1]:
                 break
             asked *= _MORE_EQUALS
-        order = self._order(scores, positions)[:k]
+        if not _tied(scores):  # nearly always
+            return scores[:k], positions[:k]
+        order = fuse.best(scores, self._keys(positions))[:k]
         return scores[order], positions[order]
 
     def _order(self, scores: F64, positions: I64) -> I64:
         """Places of the scores, high to low; equal ones in order of their keys."""
         order: I64 = np.argsort(-scores, kind="stable")
-        ranked = scores[order]
-        if bool((ranked[1:] == ranked[:-1]).any()):
-            order = fuse.best(scores, self._keys(positions))
-        return order
+        return fuse.best(scores, self._keys(positions)) if _tied(scores[order]) else order
 
-    def _vector_scores(self, query: Query, positions: I64) -> F64:
-        scores = np.full(len(positions), np.nan)
-        owners, places = self._split(positions)
-        for i, vectors in enumerate(self._vectors):
-            here = owners == i
-            if vectors is not None and here.any():
-                scores[here] = vectors.scores(np.asarray(query.vector), places[here])
-        return scores
+    def _add_vector_scores(self, query: Query, positions: I64, scores: F64) -> None:
+        """Put in the scores that are NaN, of ascending positions."""
+        for i, part in self._parts(positions):
+            vectors, some = self._vectors[i], scores[part]
+            missing = np.flatnonzero(np.isnan(some))
+            if vectors is not None and len(missing):
+                places = positions[part][missing] - self._starts[i]
+                some[missing] = vectors.scores(np.asarray(query.vector), places)
 
-    def _words_scores(self, query: Query, positions: I64) -> F64:
-        scores = np.zeros(len(positions))
-        owners, places = self._split(positions)
-        for i in np.unique(owners).tolist():
-            here = owners == i
-            text = query.text or ""
-            scores[here] = self._words.scores(text, i, places[here], typos=query.typos)
-        return scores
+    def _add_words_scores(self, query: Query, positions: I64, scores: F64) -> None:
+        """Put in the scores that are NaN, of ascending positions."""
+        for i, part in self._parts(positions):
+            some = scores[part]
+            missing = np.flatnonzero(np.isnan(some))
+            if len(missing):
+                places = positions[part][missing] - self._starts[i]
+                some[missing] = self._words.scores(query.text or "", i, places, typos=query.typos)
+
+    def _parts(self, positions: I64) -> Iterator[tuple[int, slice]]:
+        """The segments, and which of the ascending positions are in each."""
+        if len(self.segments) == 1:
+            yield 0, slice(None)
+            return
+        ends = np.searchsorted(positions, self._starts).tolist()
+        for i, (start, end) in enumerate(pairwise(ends)):
+            if start < end:
+                yield i, slice(start, end)
 
     def _allowed(self, query: Query) -> Filter:
         return self._everything if query.allowed is None else query.allowed
@@ -561,11 +580,9 @@ class Index:
         return vector
 
 
-def _placed(found: I64, positions: I64, scores: F64) -> tuple[Mask, F64]:
-    """Which of the ascending candidates a side found, and its scores; NaN for the others."""
-    placed = np.full(len(found), np.nan)
-    placed[np.searchsorted(found, positions)] = scores
-    return ~np.isnan(placed), placed
+def _tied(scores: F64) -> bool:
+    """Whether two neighbours score the same."""
+    return bool((scores[1:] == scores[:-1]).any())
 
 
 def _check(query: Query) -> None:

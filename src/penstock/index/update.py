@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from penstock.errors import StoreError
 from penstock.index.manifest import IndexManifest, SegmentManifest
-from penstock.index.rows import is_among, row_set
+from penstock.index.rows import row_set
 from penstock.index.segments import (
     Segment,
     SegmentWriter,
@@ -80,9 +80,8 @@ def update_index(
     _clear(folder, name, previous)
     segments = [open_segment(folder, segment) for segment in previous.segments]
     removed = row_set(removed)
-    live = row_set(np.concatenate([_NO_ROWS, *(segment.live_rows for segment in segments)]))
     # Once every row is gone, another model's vectors may come.
-    stays = not bool(is_among(live, removed).all())
+    stays = any(segment.num_live > len(segment.locate(removed)) for segment in segments)
     dim = previous.dim if stays else None
     part = folder / f"segment-{name}.part"
     rows, dim = _write_part(part, added, dim, settings)

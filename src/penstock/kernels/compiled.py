@@ -23,7 +23,16 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def kernel(function: _Function) -> _Function:
     """Compile a function on its first call, or load what an earlier process compiled."""
-    settings = {"nogil": True, "error_model": "numpy"}
+    return _compiled(function, nogil=True)
+
+
+def short_kernel(function: _Function) -> _Function:
+    """As `kernel`, for some microseconds of work: it keeps the GIL, which others would take."""
+    return _compiled(function, nogil=False)
+
+
+def _compiled(function: _Function, *, nogil: bool) -> _Function:
+    settings = {"nogil": nogil, "error_model": "numpy"}
     try:
         return cast(_Function, numba.njit(cache=True, **settings)(function))
     except RuntimeError:  # numba found no folder that it may write its cache to

@@ -477,7 +477,12 @@ def best_of(query: Any, halves: Any, wanted: Any, scores: Any, places: Any) -> A
 @kernel
 def scores_of(query: Any, halves: Any, wanted: Any, scores: Any) -> None:
     """Inner product with each row at `wanted`, in that order."""
+    lines = (halves.shape[1] + 31) // 32
+    for i in range(min(_AHEAD, len(wanted))):
+        _prefetch(halves, wanted[i], lines)
     for i in range(len(wanted)):
+        if i + _AHEAD < len(wanted):
+            _prefetch(halves, wanted[i + _AHEAD], lines)
         scores[i] = half_dot(query, halves, wanted[i])
 
 

@@ -28,7 +28,9 @@ from penstock.store.tables import take_rows
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 
-_INTERNAL = frozenset({"source_metadata", "has_blob", "fingerprint", "cut_key", "embedded_by"})
+_INTERNAL = frozenset(
+    {"source_metadata", "has_blob", "fingerprint", "cut_key", "edit_key", "embedded_by"}
+)
 
 # Every chunk repeats these of its document.
 _OF_DOCUMENTS = frozenset({"title", "media_type", "metadata"})

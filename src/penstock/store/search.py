@@ -28,6 +28,7 @@ from penstock.index import Hit as IndexHit
 from penstock.index.segments import Segment
 from penstock.models import open_encoder
 from penstock.store.attributes import Attributes
+from penstock.store.edits import Edits
 from penstock.store.manifest import Manifest
 from penstock.store.settings import SearchSettings, read_settings
 from penstock.store.tables import open_table
@@ -158,6 +159,11 @@ class Searcher:
     def attributes(self) -> Attributes:
         """The chunks' columns and metadata, for conditions and facets."""
         return Attributes(self.dataset("chunks"))
+
+    @cached_property
+    def edits(self) -> Edits:
+        """What is cut out of the documents."""
+        return Edits(self.dataset("edits") if "edits" in self.manifest.tables else None)
 
     def dataset(self, table: str) -> Any:
         """The `lance.LanceDataset` of a table at this run.

@@ -24,18 +24,26 @@ from penstock.index import (
     tune,
 )
 from penstock.index import Hit as IndexHit
-from penstock.records import CHUNKS, DOCUMENTS, FAILURES, VERDICTS
+from penstock.records import CHUNKS, DOCUMENTS, EDITS, FAILURES, VERDICTS
 from penstock.store.attributes import Attributes, is_internal
 from penstock.store.manifest import Manifest, current_run, read_manifest, run_name, run_names
 from penstock.store.search import RERANKED, Hits, Rerank, Searcher, reranked
 from penstock.store.settings import change_settings
 
-TableName = Literal["documents", "verdicts", "chunks", "failures"]
+TableName = Literal["documents", "verdicts", "edits", "chunks", "failures"]
 
-_SCHEMAS = {"documents": DOCUMENTS, "verdicts": VERDICTS, "chunks": CHUNKS, "failures": FAILURES}
+_SCHEMAS = {
+    "documents": DOCUMENTS,
+    "verdicts": VERDICTS,
+    "edits": EDITS,
+    "chunks": CHUNKS,
+    "failures": FAILURES,
+}
+_UNCUT = "uncut_text"
 _SORTED_BY = {
     "documents": ("doc_id",),
     "verdicts": ("doc_id",),
+    "edits": ("doc_id", "rule"),
     "chunks": ("doc_id", "ordinal"),
     "failures": ("doc_id", "step"),
 }
@@ -125,27 +133,52 @@ class Store:
     def documents(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """One row per document, dropped ones too, sorted by `doc_id`.
 
+        `text` is the final text: without what decisions cut out of it, see `edits`.
+
         Args:
             columns: Names of the columns wanted, also of metadata; all of the table by default.
+                `uncut_text` is the text before decisions cut.
             where: A SQL condition over the columns and the metadata's fields, such as
-                ``"extension = 'md' AND num_bytes > 1000"``.
+                ``"extension = 'md' AND num_bytes > 1000"``. In it `text` is the uncut text.
 
         Raises:
             QueryError: The condition cannot be understood, or names an unknown column.
         """
-        return self._table("documents", columns, where)
+        searcher = self._searcher
+        if columns is None:
+            return _final(searcher, _read(searcher, "documents", None, where))
+        own = ["text" if name == _UNCUT else name for name in columns]
+        if "text" not in own:
+            return _read(searcher, "documents", own, where)
+        before = _read(searcher, "documents", list(dict.fromkeys(["doc_id", *own])), where)
+        after = _final(searcher, before)
+        found = [(before if name == _UNCUT else after)[own[i]] for i, name in enumerate(columns)]
+        fields = [before.schema.field(own[i]).with_name(name) for i, name in enumerate(columns)]
+        return pa.Table.from_arrays(found, schema=pa.schema(fields))
 
     def verdicts(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
-        """One row per document: `verdict` (kept or dropped), `rule`, `score`, `duplicate_of`."""
-        return self._table("verdicts", columns, where)
+        """One row per document: `verdict` (kept or dropped), `rule`, `score`, `duplicate_of`.
+
+        A kept document with a `rule` is one that the rule only flagged, or cut.
+        """
+        return _read(self._searcher, "verdicts", columns, where)
+
+    def edits(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
+        """What decisions cut out of documents: a row for each document and rule.
+
+        `spans` lists bytes `start` to `end` of the document's `uncut_text` in UTF-8, and in
+        `duplicate_of` which document or item has the same; it is null where so little
+        was left that the document was dropped.
+        """
+        return _read(self._searcher, "edits", columns, where)
 
     def chunks(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """One row per chunk of a kept document, sorted by document and place in it."""
-        return self._table("chunks", columns, where)
+        return _read(self._searcher, "chunks", columns, where)
 
     def failures(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
         """One row per row that could not be processed: where, why, what to do, how often tried."""
-        return self._table("failures", columns, where)
+        return _read(self._searcher, "failures", columns, where)
 
     def dataset(self, table: TableName) -> Any:
         """The `lance.LanceDataset` of a table at this run, for scans larger than memory.
@@ -380,20 +413,6 @@ class Store:
             self._others[run] = self.at(run)
         return self._others[run]
 
-    def _table(self, name: TableName, columns: Sequence[str] | None, where: str | None) -> pa.Table:
-        searcher = self._searcher
-        if name not in searcher.manifest.tables:
-            rows = _SCHEMAS[name].empty_table()
-            return rows if columns is None else rows.select(columns)
-        dataset = searcher.dataset(name)
-        rows_of = searcher.attributes if name == "chunks" else Attributes(dataset)
-        names = dataset.schema.names
-        wanted = [c for c in names if not is_internal(c)] if columns is None else list(columns)
-        order = _SORTED_BY[name]
-        rows = rows_of.table(list(dict.fromkeys([*wanted, *order])), where)
-        rows = rows.sort_by([(key, "ascending") for key in order]).select(wanted)
-        return rows.cast(pa.schema([field.remove_metadata() for field in rows.schema]))
-
 
 def _manifest(folder: Path, run: str | int) -> Manifest:
     try:
@@ -405,3 +424,27 @@ def _manifest(folder: Path, run: str | int) -> Manifest:
             str(folder), f"there is no run {name}; there are {', '.join(run_names(folder))}"
         )
     return read_manifest(folder / "runs" / f"{name}.json")
+
+
+def _read(
+    searcher: Searcher, name: TableName, columns: Sequence[str] | None, where: str | None
+) -> pa.Table:
+    """Rows of a table in its order."""
+    if name not in searcher.manifest.tables:
+        rows = _SCHEMAS[name].empty_table()
+        return rows if columns is None else rows.select(columns)
+    dataset = searcher.dataset(name)
+    rows_of = searcher.attributes if name == "chunks" else Attributes(dataset)
+    names = dataset.schema.names
+    wanted = [c for c in names if not is_internal(c)] if columns is None else list(columns)
+    order = _SORTED_BY[name]
+    rows = rows_of.table(list(dict.fromkeys([*wanted, *order])), where)
+    rows = rows.sort_by([(key, "ascending") for key in order]).select(wanted)
+    return rows.cast(pa.schema([field.remove_metadata() for field in rows.schema]))
+
+
+def _final(searcher: Searcher, documents: pa.Table) -> pa.Table:
+    """The rows with their final texts; `text_hash` stays that of the uncut ones."""
+    final = searcher.edits.final(documents.select(["doc_id", "text"]))
+    where = documents.schema.get_field_index("text")
+    return documents.set_column(where, documents.schema.field(where), final["text"])

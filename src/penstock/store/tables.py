@@ -139,9 +139,11 @@ class Table:
         ).to_table()
 
     def reader(self) -> Any:
-        """A `lance.LanceDataset` of the table as it is now, that later changes do not move."""
-        assert self.version is not None
-        return open_table(self._path, self.version)
+        """A `lance.LanceDataset` of the table as it is now, that later changes do not move.
+
+        None before the table exists.
+        """
+        return None if self.version is None else open_table(self._path, self.version)
 
     def take(self, row_ids: _RowIds, columns: Iterable[str]) -> pa.Table:
         """These columns and `_rowid` of the rows named, in the order of the ids."""

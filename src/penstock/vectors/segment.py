@@ -115,7 +115,7 @@ class Vectors:
         lists: Its lists, where it has any.
         graph: Its HNSW graph, where it has one.
         curves: Its calibration, where it has lists or a graph.
-        plans: How to search all rows, by k and effort, as they were asked for.
+        plans: How to search all rows, by k, aim and effort, as they were asked for.
     """
 
     folder: Path
@@ -124,7 +124,7 @@ class Vectors:
     lists: Lists | None = None
     graph: Graph | None = None
     curves: Curves | None = None
-    plans: dict[tuple[int, float], _Asked] = field(default_factory=dict, repr=False)
+    plans: dict[tuple[int, int, float], _Asked] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -171,6 +171,7 @@ class Vectors:
         allowed: Mask | None = None,
         *,
         num_allowed: int | None = None,
+        aim: int | None = None,
         effort: float = 1.0,
         exact: bool = False,
     ) -> Found:
@@ -181,6 +182,8 @@ class Vectors:
             k: How many; fewer come back only where fewer are allowed.
             allowed: (num_rows,) bool, or None for every row.
             num_allowed: How many are True, if the caller knows.
+            aim: How many of the best are to be found reliably; k by default. The others are
+                the best of what is met on the way.
             effort: Multiplies how much of the lists is read: above 1 for more recall.
             exact: Score every allowed row.
 
@@ -188,12 +191,13 @@ class Vectors:
             alone; equal vectors tie, bit for bit, and the lower place comes first.
         """
         assert query.shape == (self.dim,), (query.shape, self.dim)
+        aim = k if aim is None else min(aim, k)
         if allowed is None and not exact:  # a plan is a twentieth of the time
-            asked = self.plans.get((k, effort)) or self.plans.setdefault(
-                (k, effort), self._ask(k, None, None, effort, False)
+            asked = self.plans.get((k, aim, effort)) or self.plans.setdefault(
+                (k, aim, effort), self._ask(k, None, None, effort, False, aim)
             )
         else:
-            asked = self._ask(k, allowed, num_allowed, effort, exact)
+            asked = self._ask(k, allowed, num_allowed, effort, exact, aim)
         query = np.array(query, np.float32)
         if asked.kind == "flat":
             return self._find(query[None], asked)[0]
@@ -210,7 +214,7 @@ class Vectors:
         exact: bool = False,
     ) -> list[Found]:
         """What `search` finds for each of `queries`, (num_queries, dim), on all cores."""
-        asked = self._ask(k, allowed, num_allowed, effort, exact)
+        asked = self._ask(k, allowed, num_allowed, effort, exact, k)
         queries = _checked(queries, self.dim)
         size = min(32, -(-len(queries) // num_cores())) or 1
         starts = range(0, len(queries), size)
@@ -221,10 +225,11 @@ class Vectors:
         """Inner product of the query (dim,) with each row at `places`; NaN without a vector."""
         from penstock.kernels import vectors as kernels
 
-        places = np.array(places, np.int64)
+        assert query.shape == (self.dim,), (query.shape, self.dim)
         assert len(places) == 0 or (places.min() >= 0 and places.max() < self.num_rows)
         scores = np.empty(len(places), np.float32)
-        kernels.scores_of(_checked(query[None], self.dim)[0], self.halves, places, scores)
+        query = np.array(query, np.float32)
+        kernels.scores_of(query, self.halves, np.array(places, np.int64), scores)
         return scores
 
     def read(self, places: I64) -> F16:
@@ -254,7 +259,13 @@ class Vectors:
                 yield rows
 
     def _ask(
-        self, k: int, allowed: Mask | None, num_allowed: int | None, effort: float, exact: bool
+        self,
+        k: int,
+        allowed: Mask | None,
+        num_allowed: int | None,
+        effort: float,
+        exact: bool,
+        aim: int,
     ) -> _Asked:
         """Plan a search: count the allowed rows, weigh what each way would cost."""
         rows = self.num_rows
@@ -274,12 +285,12 @@ class Vectors:
         if self.curves is None or exact:
             return _gather(exactly, allowed)
         share = count / rows
-        probes = self.curves.probes(k / share, share, effort)
+        probes = self.curves.probes(min(k, aim) / share, share, effort)
         if self.graph is not None:
             return self._ask_graph(exactly, allowed, probes)
         lists, wide = self.facts.lists, (self.dim + 64) / 448
         probes = min(probes, lists)
-        depth = min(2 * count, self._depth(k, effort))
+        depth = min(2 * count, max(2 * k, self._depth(min(k, aim), effort)))
         scanned = 2 * self.num_vectors * probes / lists  # a row lies in two of them
         code = _CODE_NS[self.facts.codes]
         if allowed is not None:
