@@ -59,7 +59,8 @@ class Flow:
         at once.
 
         Args:
-            store: Folder of the store; made if it is not there.
+            store: Folder of the store, made if it is not there, or a URL such as
+                ``s3://bucket/corpus``.
             verify: True reads every item, also those whose size and time of
                 change are as recorded.
             progress: How to show progress on standard error: ``"auto"`` (live on

@@ -37,7 +37,7 @@ class _PowerCutError(Exception):
         "penstock.build.chunks.Chunks.flush",
         "penstock.build.chunks.Chunks.finish",
         "penstock.build.index.update_index",
-        "penstock.build.run.fsync_new",
+        "penstock.build.run.flush",
         "penstock.build.run.publish",
     ],
 )
@@ -214,7 +214,7 @@ def test_a_full_disk_is_one_clear_error_and_the_last_run_stands(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("penstock.build.run.fsync_new", full)
+    monkeypatch.setattr("penstock.build.run.flush", full)
     with pytest.raises(StoreError, match="disk is full"):
         words_flow.run(tmp_path / "store")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,7 @@ import pyarrow as pa
 from penstock.errors import StoreError
 from penstock.index import Index, IndexManifest, IndexSettings, update_index
 from penstock.index.passages import COLUMNS
-from penstock.store.files import all_files, fsync_new
-from penstock.store.lease import Lease
+from penstock.store.lease import take_lease
 from penstock.store.manifest import (
     current_run,
     publish,
@@ -24,6 +23,15 @@ from penstock.store.manifest import (
     run_name,
     save_checkpoint,
     starting_point,
+)
+from penstock.store.places import (
+    LocalFiles,
+    Place,
+    attempt_name,
+    flush,
+    known_files,
+    local_files,
+    open_place,
 )
 from penstock.store.tables import open_table, take_rows
 from penstock.words.analysis import analysis_version
@@ -35,10 +43,10 @@ U64 = npt.NDArray[np.uint64]
 
 
 def bring_index(
-    folder: Path,
+    folder: Place,
     chunks: Any,
     previous: dict[str, Any] | None,
-    run: str,
+    name: str,
     settings: IndexSettings,
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -48,24 +56,25 @@ def bring_index(
         folder: The store's index.
         chunks: The `lance.LanceDataset` of its chunks as of now.
         previous: The manifest of the index to start from; None to build it afresh.
-        run: The run's name.
+        name: What to name its new files by, from `attempt_name`.
         settings: How it is to be.
         tell: Told when the earlier index is of no use.
     """
-    folder.mkdir(exist_ok=True)
     has_vectors = "embedding" in chunks.schema.names
     dim = chunks.schema.field("embedding").type.list_size if has_vectors else 0
-    before, have = _usable(folder, previous, dim, settings, tell)
+    before, have, files = _usable(folder, previous, dim, settings, tell)
     now = np.sort(chunks.to_table(columns=["ordinal"], with_row_id=True)["_rowid"].to_numpy())
     added = np.setdiff1d(now, have, assume_unique=True)
     removed = np.setdiff1d(have, now, assume_unique=True)
     if before is not None and not len(added) and not len(removed):
         return before.to_json()
     rows = _rows(chunks, added, has_vectors=has_vectors)
-    return update_index(folder, before, run, removed, rows, settings).to_json()
+    return update_index(files.path, before, name, removed, rows, settings).to_json()
 
 
-def rebuild_index(store: Path, tell: Callable[[str], None] = lambda message: None) -> int:
+def rebuild_index(
+    store: str | os.PathLike[str], tell: Callable[[str], None] = lambda message: None
+) -> int:
     """Build a store's index afresh from its chunks, and publish it as a new run.
 
     Nothing else of the run changes. Readers of earlier runs go on as they can.
@@ -77,39 +86,41 @@ def rebuild_index(store: Path, tell: Callable[[str], None] = lambda message: Non
         StoreError: There is no store, or it holds no chunks.
         LeaseError: Another process is writing the store.
     """
-    current = current_run(store)
+    place = open_place(store)
+    current = current_run(place)
     if current is None:
-        raise StoreError(str(store), "there is no store here")
-    with Lease(store) as lease:
-        durable = all_files(store)
-        start = starting_point(store)
-        last = read_manifest(store / "runs" / f"{current}.json")
+        raise StoreError(str(place), "there is no store here")
+    with take_lease(place) as lease:
+        known = known_files(place)
+        start = starting_point(place)
+        last = read_manifest(place / "runs" / f"{current}.json")
         if last.index is None:
-            raise StoreError(str(store), "its last run has no chunks; add Chunk() to its flow")
-        chunks = open_table(store / "chunks.lance", last.tables["chunks"])
+            raise StoreError(str(place), "its last run has no chunks; add Chunk() to its flow")
+        chunks = open_table(place / "chunks.lance", last.tables["chunks"])
         settings = IndexSettings(**last.flow.get("index", {}))
         started = time.time()
-        index = bring_index(store / "index", chunks, None, start.run, settings, tell)
-        fsync_new(store, durable)
+        name = attempt_name(place, start.run)
+        index = bring_index(place / "index", chunks, None, name, settings, tell)
+        flush(place, known)
         lease.check()
         rebuilt = replace(last, index=index, started=started, finished=time.time(), run=start.run)
-        publish(store, rebuilt)
+        publish(place, rebuilt)
         if start.flow != last.flow or start.tables != last.tables:
             # An interrupted run's progress is good for the run after this one.
             following = run_name(int(start.run) + 1)
-            save_checkpoint(store, replace(start, index=index, run=following))
+            save_checkpoint(place, replace(start, index=index, run=following))
         return int(chunks.count_rows())
 
 
 def _usable(
-    folder: Path,
+    folder: Place,
     previous: dict[str, Any] | None,
     dim: int,
     settings: IndexSettings,
     tell: Callable[[str], None],
-) -> tuple[IndexManifest | None, U64]:
-    """The earlier index and its row ids, unless it is damaged or of another kind."""
-    nothing = None, np.empty(0, np.uint64)
+) -> tuple[IndexManifest | None, U64, LocalFiles]:
+    """The earlier index, unless it is damaged or of another kind; its row ids, and its files."""
+    nothing = None, np.empty(0, np.uint64), local_files(folder)
     if previous is None:
         return nothing
     try:
@@ -117,7 +128,8 @@ def _usable(
         same_words = manifest.analysis == analysis_version(settings.language)
         if manifest.dim not in (None, dim) or manifest.settings != settings or not same_words:
             return nothing
-        return manifest, Index.open(folder, manifest).row_ids
+        files = local_files(folder, manifest.names())
+        return manifest, Index.open(files.path, manifest).row_ids, files
     except StoreError as err:
         tell(f"building the index afresh: {err}")
         return nothing

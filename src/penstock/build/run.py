@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -26,9 +25,17 @@ from penstock.build.report import Counts, FunnelStep, RunReport
 from penstock.engine import Cancel, Stage, bottleneck, handle_interrupts, run_stages, show_progress
 from penstock.errors import StoreError
 from penstock.store.edits import Edits
-from penstock.store.files import all_files, fsync_new
-from penstock.store.lease import Lease
+from penstock.store.lease import Lease, take_lease
 from penstock.store.manifest import Manifest, publish, save_checkpoint, starting_point
+from penstock.store.object_lease import ObjectLease
+from penstock.store.objects import ObjectPath
+from penstock.store.places import (
+    Place,
+    attempt_name,
+    flush,
+    known_files,
+    open_place,
+)
 from penstock.store.tables import Table, open_table
 
 Progress = Literal["auto", "rich", "plain", "json", "none"]
@@ -42,12 +49,12 @@ def run_plan(
     plan: Plan, store: str | os.PathLike[str], *, verify: bool, progress: Progress
 ) -> RunReport:
     """See `penstock.Flow.run`."""
-    folder = Path(store)
+    folder = open_place(store)
     with _explained(folder):
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         cancel = Cancel()
         with (
-            Lease(folder) as lease,
+            take_lease(folder) as lease,
             show_progress(_PHASES, progress) as shown,
             _told(shown),
             handle_interrupts(cancel, shown.message),
@@ -59,12 +66,19 @@ class _Run:
     """The state of one run: its tables, what it counted, and how it shows itself."""
 
     def __init__(
-        self, plan: Plan, folder: Path, lease: Lease, cancel: Cancel, shown: Any, *, verify: bool
+        self,
+        plan: Plan,
+        folder: Place,
+        lease: Lease | ObjectLease,
+        cancel: Cancel,
+        shown: Any,
+        *,
+        verify: bool,
     ) -> None:
         self._plan, self._folder, self._lease = plan, folder, lease
         self._cancel, self._shown, self._verify = cancel, shown, verify
         self._started = time.time()
-        self._durable = all_files(folder)
+        self._durable = known_files(folder)
         self._start = starting_point(folder)
         self._tables = {
             name: Table(folder / f"{name}.lance", self._start.tables.get(name)) for name in _TABLES
@@ -166,7 +180,7 @@ class _Run:
             self._folder / "index",
             open_table(self._folder / "chunks.lance", version),
             self._start.index,
-            self._start.run,
+            attempt_name(self._folder, self._start.run),
             self._plan.index,
             self._shown.message,
         )
@@ -175,7 +189,7 @@ class _Run:
         if self._plan.chunk is None:
             self._tables["chunks"] = Table(self._folder / "chunks.lance", None)
         report = self._report()
-        self._durable = fsync_new(self._folder, self._durable)
+        self._durable = flush(self._folder, self._durable)
         self._lease.check()
         report.seconds["total"] = time.time() - self._started
         manifest = self._manifest(self._plan.describe())
@@ -199,7 +213,7 @@ class _Run:
         )
 
     def _checkpoint(self, flow: dict[str, Any]) -> None:
-        self._durable = fsync_new(self._folder, self._durable)
+        self._durable = flush(self._folder, self._durable)
         self._lease.check()
         save_checkpoint(self._folder, replace(self._manifest(flow), index=self._start.index))
 
@@ -296,7 +310,7 @@ def _value_counts(column: pa.ChunkedArray) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
+def _explained(folder: Place) -> Iterator[None]:
     """Say what a full disk or a missing right means, in one clear error."""
     try:
         yield
@@ -308,6 +322,8 @@ def _explained(folder: Path) -> Iterator[None]:
             problem = f"it cannot be written ({err.strerror}); check the folder's owner and mode"
         elif err.errno in (errno.ENOTDIR, errno.EEXIST):
             problem = "it is a file, not a folder; give the folder of a store"
+        elif isinstance(folder, ObjectPath) and "LanceError" in str(err):
+            problem = f"the object store failed ({err}); build again"
         else:
             raise
         raise StoreError(str(folder), f"{problem}. The last published run stands") from err

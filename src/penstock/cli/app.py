@@ -45,7 +45,9 @@ class Fusion(StrEnum):
     rrf = "rrf"
 
 
-StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of the store.")]
+StorePath = Annotated[
+    str, typer.Argument(metavar="STORE", help="Folder of the store, or s3://BUCKET/PREFIX.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Run = Annotated[str | None, typer.Option(help="An earlier run's number; the last by default.")]
 SearchMode = Annotated[

@@ -21,7 +21,7 @@ _FLOW_MODULE = "penstock_user_flow"
 
 def run_build(
     source: str,
-    store: Path,
+    store: str,
     flow: Path | None,
     *,
     verify: bool,
@@ -87,7 +87,7 @@ def write_flow(path: Path, preset: str) -> None:
     typer.echo(f"Wrote {path}. Edit it, then: penstock build SOURCE STORE --flow {path}")
 
 
-def summary(report: RunReport, store: Path) -> str:
+def summary(report: RunReport, store: str) -> str:
     """What a run did, in a few lines."""
     counts = report.counts
     dropped = report.documents - report.kept

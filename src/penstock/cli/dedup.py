@@ -17,7 +17,7 @@ from penstock.store import Store
 
 
 def show_dedup_report(
-    store: Path, examples: int, svg: Path | None, run: str | None, *, as_json: bool
+    store: str, examples: int, svg: Path | None, run: str | None, *, as_json: bool
 ) -> None:
     """Print what near-duplicate removal did, and what other thresholds would do."""
     opened = Store.open(store, run)

@@ -18,14 +18,14 @@ from penstock.store import Store
 from penstock.store.settings import change_settings, read_settings
 
 
-def rebuild(store: Path) -> None:
+def rebuild(store: str) -> None:
     """Build the index afresh."""
     num_rows = rebuild_index(store, lambda message: typer.echo(message, err=True))
     typer.echo(f"Indexed {num_rows:,} chunks; published as run {Store.open(store).manifest.run}.")
 
 
 def check(
-    store: Path, queries: Path | None, samples: int, target: float, *, repair: bool, as_json: bool
+    store: str, queries: Path | None, samples: int, target: float, *, repair: bool, as_json: bool
 ) -> None:
     """Measure recall, raise or lower the effort, and print what was found."""
     opened = Store.open(store)
@@ -33,14 +33,14 @@ def check(
     if not index.manifest.dim:
         raise QueryError("index check", "this store has no vectors, and words are always exact")
     vectors = _vectors(opened, queries, samples)
-    before = read_settings(store).effort
+    before = read_settings(opened.path).effort
     measured = measure_recall(index, vectors, before)
     after = before
     if repair:
         after, best = least_effort(index, vectors, target)
         if after != before:
             measured = best
-            change_settings(store, effort=after)
+            change_settings(opened.path, effort=after)
     good = all(each.recall >= target for each in measured)
     if as_json:
         facts = {"queries": len(vectors), "target": target, "effort": after, "reached": good}

@@ -53,7 +53,7 @@ class System:
 
 
 def show_evaluation(
-    store: Path,
+    store: str,
     queries: Path,
     qrels: Path,
     new: System,
@@ -96,7 +96,7 @@ def show_evaluation(
 
 
 def show_tuning(
-    store: Path, queries: Path, qrels: Path, folds: int, seed: int, *, dry_run: bool, as_json: bool
+    store: str, queries: Path, qrels: Path, folds: int, seed: int, *, dry_run: bool, as_json: bool
 ) -> None:
     """Choose how to search, keep it unless it is a dry run, and print why."""
     opened = Store.open(store)
@@ -125,7 +125,7 @@ def _judged(queries: Path, qrels: Path) -> tuple[dict[str, str], dict[str, dict[
 
 
 def _measure(
-    store: Path, system: System, texts: Mapping[str, str], judged: Mapping[str, dict[str, int]]
+    store: str, system: System, texts: Mapping[str, str], judged: Mapping[str, dict[str, int]]
 ) -> tuple[Metrics, float]:
     opened = Store.open(store, system.run)
     started = time.perf_counter()

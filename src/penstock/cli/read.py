@@ -6,7 +6,6 @@ import json
 import shutil
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
@@ -16,14 +15,14 @@ from penstock.errors import QueryError
 from penstock.index import Plan
 from penstock.records import content_hash
 from penstock.store import Hit, Manifest, Store
-from penstock.store.files import all_files
+from penstock.store.places import file_sizes
 
 _SNIPPET_LINES = 4
 _FACET_VALUES = 20
 
 
 def show_hits(
-    store: Path, query: str, k: int, run: str | None, options: dict[str, Any], *, as_json: bool
+    store: str, query: str, k: int, run: str | None, options: dict[str, Any], *, as_json: bool
 ) -> None:
     """Search and print."""
     opened = Store.open(store, run)
@@ -47,11 +46,11 @@ def show_hits(
     typer.echo("\n\n".join(blocks))
 
 
-def show_status(store: Path, run: str | None, *, as_json: bool) -> None:
+def show_status(store: str, run: str | None, *, as_json: bool) -> None:
     """Print what the store holds."""
     opened = Store.open(store, run)
     manifest = opened.manifest
-    size = sum(Path(path).stat().st_size for path in all_files(store))
+    size = sum(file_sizes(opened.path).values())
     if as_json:
         facts = {"run": manifest.run, "size_bytes": size, "flow": manifest.flow, **manifest.counts}
         facts["rules"] = dict(_rules(opened))
@@ -81,9 +80,7 @@ def _rules(store: Store) -> list[tuple[str, int]]:
     return sorted(counts, key=lambda each: (-each[1], each[0]))
 
 
-def show_sample(
-    store: Path, rule: str | None, size: int, run: str | None, *, as_json: bool
-) -> None:
+def show_sample(store: str, rule: str | None, size: int, run: str | None, *, as_json: bool) -> None:
     """Print some dropped documents of a rule, the same ones each time."""
     opened = Store.open(store, run)
     verdicts = opened.verdicts(where="verdict = 'dropped'").to_pylist()
@@ -129,7 +126,7 @@ def _first_lines(text: str) -> list[str]:
     return [f"    {line[:width]}" for line in lines[:_SNIPPET_LINES]]
 
 
-def show_failures(store: Path, run: str | None, *, as_json: bool) -> None:
+def show_failures(store: str, run: str | None, *, as_json: bool) -> None:
     """Print the failures table."""
     rows = Store.open(store, run).failures().to_pylist()
     if as_json:
@@ -142,7 +139,7 @@ def show_failures(store: Path, run: str | None, *, as_json: bool) -> None:
     typer.echo(f"{len(rows):,} failures" if rows else "No failures.")
 
 
-def show_runs(store: Path, *, as_json: bool) -> None:
+def show_runs(store: str, *, as_json: bool) -> None:
     """Print the published runs."""
     manifests = Store.open(store).runs()
     if as_json:

@@ -1,4 +1,4 @@
-"""One writer at a time: a lock that a killed writer loses.
+"""One writer at a time: on a local disk, a lock that a killed writer loses.
 
 The lock is `flock` on ``writer.lock``, so the system frees it when its holder
 dies, however it dies. The file's text says who holds it, for the error that a
@@ -16,8 +16,24 @@ import socket
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from penstock.errors import LeaseError
+from penstock.store.places import Place
+
+if TYPE_CHECKING:
+    from penstock.store.object_lease import ObjectLease
+
+
+def take_lease(store: Place) -> Lease | ObjectLease:
+    """The right to write the store at this place; a context manager.
+
+    Raises:
+        LeaseError: Another living writer holds it; the message names it.
+    """
+    from penstock.store.object_lease import ObjectLease
+
+    return Lease(store) if isinstance(store, Path) else ObjectLease(store)
 
 
 class Lease:
@@ -38,7 +54,7 @@ class Lease:
             if not _lock(fd):
                 holder = os.read(fd, 4096).decode(errors="replace")
                 os.close(fd)
-                raise LeaseError(str(self._path.parent), _held_by(holder))
+                raise LeaseError(str(self._path.parent), held_by(holder))
             if _same_file(fd, self._path):
                 break
             os.close(fd)  # it was replaced between open and lock
@@ -97,7 +113,8 @@ def _same_file(fd: int, path: Path) -> bool:
         return False
 
 
-def _held_by(holder: str) -> str:
+def held_by(holder: str) -> str:
+    """What a second writer is told, from what the first one wrote into the lock."""
     try:
         facts = json.loads(holder)
         who = (

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from penstock.errors import FormatError, StoreError
-from penstock.store.files import replace_file
+from penstock.store.places import Place, attempt_name, replace_file
 
 FORMAT = 1
 """Version of the store's layout; a store of a newer one is refused."""
@@ -53,7 +52,7 @@ class Manifest:
         return json.dumps(asdict(self), indent=1, sort_keys=True).encode() + b"\n"
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Place) -> Manifest:
     """Read one manifest.
 
     Raises:
@@ -79,15 +78,16 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(**{name: value for name, value in facts.items() if name in known})
 
 
-def current_run(store: Path) -> str | None:
+def current_run(store: Place) -> str | None:
     """Name of the last published run; None before the first, and where there is no store."""
     try:
-        return (store / "runs/current").read_text().strip()
+        # On an object store what follows a `-` names the writer.
+        return (store / "runs/current").read_text().strip().partition("-")[0] or None
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def run_names(store: Path) -> list[str]:
+def run_names(store: Place) -> list[str]:
     """Names of the published runs, oldest first."""
     current = current_run(store)
     names = (path.stem for path in (store / "runs").glob("*.json") if path.stem.isdigit())
@@ -99,30 +99,39 @@ def run_name(run: str | int) -> str:
     return f"{int(run):06d}"
 
 
-def publish(store: Path, manifest: Manifest) -> None:
+def next_run(run: str | None) -> str:
+    """The name of the run after this one; of the first, after None."""
+    return run_name(int(run) + 1 if run else 1)
+
+
+def publish(store: Place, manifest: Manifest) -> None:
     """Make a run the current one. All that it names must be durable already.
 
     Guarantees: atomic and durable; the run has not happened until ``runs/current``
-    is replaced, and all of it has after.
+    is replaced, and all of it has after. On an object store both puts hold only
+    while nobody else has put either since the writer's lease began.
+
+    Raises:
+        LeaseError: Another writer has published, or has taken this store over.
     """
     replace_file(store / "runs" / f"{manifest.run}.json", manifest.to_bytes())
-    replace_file(store / "runs/current", manifest.run.encode() + b"\n")
+    replace_file(store / "runs/current", attempt_name(store, manifest.run).encode() + b"\n")
     # Should it come back after a power cut, its run's name tells that it is of no use.
     (store / "runs/checkpoint.json").unlink(missing_ok=True)
 
 
-def save_checkpoint(store: Path, manifest: Manifest) -> None:
+def save_checkpoint(store: Place, manifest: Manifest) -> None:
     """Keep a run's progress for the next writer; readers do not see it."""
     replace_file(store / "runs/checkpoint.json", manifest.to_bytes())
 
 
-def starting_point(store: Path) -> Manifest:
+def starting_point(store: Place) -> Manifest:
     """The state that a new run builds on: a checkpoint of an interrupted run, else the last run.
 
     Its `run` is the name that the new run publishes under.
     """
     current = current_run(store)
-    name = run_name(int(current) + 1) if current else run_name(1)
+    name = next_run(current)
     try:
         checkpoint = read_manifest(store / "runs/checkpoint.json")
     except FormatError:

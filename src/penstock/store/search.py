@@ -30,6 +30,7 @@ from penstock.models import open_encoder
 from penstock.store.attributes import Attributes
 from penstock.store.edits import Edits
 from penstock.store.manifest import Manifest
+from penstock.store.places import Place, local_files
 from penstock.store.settings import SearchSettings, read_settings
 from penstock.store.tables import open_table
 
@@ -106,7 +107,7 @@ class Searcher:
         manifest: The run.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Place, manifest: Manifest) -> None:
         self._path, self.manifest = path, manifest
         self._filters: dict[str, Filter] = {}
         self._opening = threading.Lock()
@@ -151,7 +152,9 @@ class Searcher:
                 f"run {self.manifest.run} has no chunks to search; add Chunk() to its flow",
             )
         opened = IndexManifest.from_json(described)
-        index = Index.open(self._path / "index", opened, self._known)
+        # Copies of an object store's files stay for as long as they are held here.
+        self._files = local_files(self._path / "index", opened.names())
+        index = Index.open(self._files.path, opened, self._known)
         self._known = {}
         return index
 

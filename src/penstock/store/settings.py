@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 from penstock.errors import StoreError
 from penstock.index import Fusion, Mode
-from penstock.store.files import replace_file
+from penstock.store.places import Place, replace_file
 
 _NAME = "search.json"
 
@@ -33,7 +32,7 @@ class SearchSettings:
     tuned: dict[str, Any] | None = None
 
 
-def read_settings(store: Path) -> SearchSettings:
+def read_settings(store: Place) -> SearchSettings:
     """The settings of a store; the defaults where nothing was tuned.
 
     Raises:
@@ -52,7 +51,7 @@ def read_settings(store: Path) -> SearchSettings:
         ) from err
 
 
-def change_settings(store: Path, **values: Any) -> SearchSettings:
+def change_settings(store: Place, **values: Any) -> SearchSettings:
     """Keep these settings from now on; atomic and durable."""
     settings = replace(read_settings(store), **values)
     replace_file(store / _NAME, json.dumps(asdict(settings), indent=1).encode())

@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +26,8 @@ from penstock.index import Hit as IndexHit
 from penstock.records import CHUNKS, DOCUMENTS, EDITS, FAILURES, VERDICTS
 from penstock.store.attributes import Attributes, is_internal
 from penstock.store.manifest import Manifest, current_run, read_manifest, run_name, run_names
+from penstock.store.objects import ObjectPath
+from penstock.store.places import Place, open_place
 from penstock.store.search import RERANKED, Hits, Rerank, Searcher, reranked
 from penstock.store.settings import change_settings
 
@@ -57,10 +58,10 @@ class Store:
     Safe to use from many threads.
 
     Attributes:
-        path: The store's folder.
+        path: The store's folder, or prefix of an object store.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Place, manifest: Manifest) -> None:
         self.path = path
         # All that is known of the run that is shown hangs on this one reference. Each
         # method takes it once, so that none mixes two runs when another thread refreshes.
@@ -69,14 +70,18 @@ class Store:
         self._others: dict[str | int, Store] = {}
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], run: str | int | None = None) -> Store:
+    def open(cls, path: str | os.PathLike[str] | ObjectPath, run: str | int | None = None) -> Store:
         """Open the last published run of a store, or the run named.
+
+        Args:
+            path: The store's folder, or a URL such as ``s3://bucket/corpus``.
+            run: A run's number; None for the last one.
 
         Raises:
             StoreError: There is no store, or no such run.
             FormatError: A newer Penstock wrote it.
         """
-        folder = Path(path)
+        folder = open_place(path)
         current = current_run(folder)
         if current is None:
             what = "an unfinished build" if (folder / "runs").is_dir() else "no store"
@@ -414,7 +419,7 @@ class Store:
         return self._others[run]
 
 
-def _manifest(folder: Path, run: str | int) -> Manifest:
+def _manifest(folder: Place, run: str | int) -> Manifest:
     try:
         name = run_name(run)
     except ValueError as err:

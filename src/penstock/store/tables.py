@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from penstock.errors import LeaseError
+from penstock.store.places import Place, lance_options
 
 # Version n is named by 2**64 - 1 - n, so that the newest sorts first.
 _LAST_VERSION = 2**64 - 1
@@ -24,27 +28,31 @@ _BATCH_ROWS = 4096
 # Left to itself, a scan reads up to 2 GB ahead of a slow consumer.
 _LITTLE_AHEAD = {"batch_readahead": 2, "fragment_readahead": 1, "io_buffer_size": 32 << 20}
 
+# What compaction commits: the numbers of new fragments, which Lance names so in Python, and those.
+_MERGES = ("BaseOperation", "Rewrite")
+
 _RowIds = npt.NDArray[np.uint64]
 
 
-def open_table(path: Path, version: int) -> Any:
+def open_table(path: Place, version: int) -> Any:
     """The `lance.LanceDataset` of a table at one version, for reading."""
     import lance
 
-    return lance.dataset(str(path), version=version)
+    return lance.dataset(str(path), version=version, storage_options=lance_options(path))
 
 
 class Table:
     """A table that a run writes; each change is a new version, none is published by itself."""
 
-    def __init__(self, path: Path, version: int | None) -> None:
+    def __init__(self, path: Place, version: int | None) -> None:
         self._path = path
         self._dataset: Any = None
-        if version is None:
-            _discard_after(path, 0)
-        else:
-            _discard_after(path, version)
-            self._dataset = open_table(path, version)
+        if isinstance(path, Path):
+            _discard_after(path, version or 0)
+            if version is not None:
+                self._dataset = open_table(path, version)
+        elif version is not None:
+            self._dataset = _restored(path, version)
 
     @property
     def version(self) -> int | None:
@@ -76,24 +84,30 @@ class Table:
             # only ever change nullable columns when they keep the rows.
             extra = [f.name for f in have if f.name not in schema.names or not _fits(f, schema)]
             if extra:
-                self._dataset.drop_columns(extra)
-                self._dataset.checkout_latest()
+                with self._one_version():
+                    self._dataset.drop_columns(extra)
+                    self._dataset.checkout_latest()
             missing = [f for f in schema if f.name not in self._dataset.schema.names]
             if missing:
-                self._dataset.add_columns(pa.schema([f.with_nullable(True) for f in missing]))
-                self._dataset.checkout_latest()
+                with self._one_version():
+                    self._dataset.add_columns(pa.schema([f.with_nullable(True) for f in missing]))
+                    self._dataset.checkout_latest()
         elif (
             have is None
             or set(have.names) != set(schema.names)
             or any(not _fits(field, schema) for field in have)
         ):
-            self._dataset = lance.write_dataset(
-                schema.empty_table(),
-                str(self._path),
-                mode="create" if have is None else "overwrite",
-                enable_stable_row_ids=True,
-                data_storage_version="2.1",
-            )
+            # On an object store, an earlier writer may have left one that nothing names.
+            new = have is None and isinstance(self._path, Path)
+            with self._one_version():
+                self._dataset = lance.write_dataset(
+                    schema.empty_table(),
+                    str(self._path),
+                    mode="create" if new else "overwrite",
+                    enable_stable_row_ids=True,
+                    data_storage_version="2.1",
+                    storage_options=lance_options(self._path),
+                )
 
     def append(self, rows: pa.Table | pa.RecordBatch) -> None:
         """Add rows; one new version and one new fragment."""
@@ -103,21 +117,27 @@ class Table:
             if isinstance(rows, pa.RecordBatch):
                 rows = pa.Table.from_batches([rows])
             columns = self._dataset.schema.names
-            self._dataset = lance.write_dataset(rows.select(columns), self._dataset, mode="append")
+            with self._one_version():
+                self._dataset = lance.write_dataset(
+                    rows.select(columns), self._dataset, mode="append"
+                )
 
     def replace(self, rows: pa.Table) -> None:
         """Put these rows in place of all there are; a no-op if they are the same."""
         import lance
 
         if self.num_rows() != rows.num_rows or not self._dataset.to_table().equals(rows):
-            self._dataset = lance.write_dataset(rows, self._dataset, mode="overwrite")
+            with self._one_version():
+                self._dataset = lance.write_dataset(rows, self._dataset, mode="overwrite")
 
     def delete(self, row_ids: Iterable[int] | _RowIds) -> None:
         """Remove rows by their stable ids."""
         ids = np.unique(np.fromiter(row_ids, np.uint64))
         # One predicate holds this many ids: 20,000 took 0.15 s, and its size grows with them.
         for start in range(0, len(ids), 50_000):
-            self._dataset.delete(f"_rowid IN ({','.join(map(str, ids[start : start + 50_000]))})")
+            with self._one_version():
+                some = ",".join(map(str, ids[start : start + 50_000]))
+                self._dataset.delete(f"_rowid IN ({some})")
 
     def scan(self, columns: Iterable[str] = (), where: str | None = None) -> pa.Table:
         """These columns and `_rowid` of every row."""
@@ -152,8 +172,33 @@ class Table:
     def compact(self, max_fragments: int = 64) -> None:
         """Merge small fragments when there are many; row ids stay."""
         if self._dataset is not None and len(self._dataset.get_fragments()) > max_fragments:
+            before = self._dataset.version
             self._dataset.optimize.compact_files(target_rows_per_fragment=1 << 20)
             self._dataset.checkout_latest()
+            if not isinstance(self._path, Path):
+                self._check_merges(before)
+
+    @contextmanager
+    def _one_version(self) -> Iterator[None]:
+        """Refuse to go on if more than our one version came: Lance puts ours on top of others'."""
+        before = self.version
+        yield
+        if before is not None and self._dataset.version > before + 1:
+            self._refuse()
+
+    def _check_merges(self, before: int) -> None:
+        """Refuse to go on if anything but merges of fragments came after a version."""
+        for version in range(before + 1, self._dataset.version + 1):
+            kind = type(self._dataset.read_transaction(version).operation).__name__
+            if kind not in _MERGES:
+                self._refuse()
+
+    def _refuse(self) -> None:
+        raise LeaseError(
+            str(self._path),
+            "another writer wrote to this table while this one did, so this one publishes "
+            "nothing. Make sure that only one build runs, then build again",
+        )
 
 
 def take_rows(dataset: Any, row_ids: _RowIds, columns: Iterable[str]) -> pa.Table:
@@ -167,6 +212,18 @@ def take_rows(dataset: Any, row_ids: _RowIds, columns: Iterable[str]) -> pa.Tabl
         return rows
     order = np.argsort(found, kind="stable")
     return rows.take(pa.array(order[np.searchsorted(found, row_ids, sorter=order)]))
+
+
+def _restored(path: Place, version: int) -> Any:
+    """The table as it was at a version, which becomes the newest one.
+
+    Nothing is deleted: a writer that has lost its lease may still be at work, and
+    what it takes for unpublished may be published by now.
+    """
+    dataset = open_table(path, version)
+    if dataset.latest_version != version:
+        dataset.restore()
+    return dataset
 
 
 def _fits(field: pa.Field, schema: pa.Schema) -> bool:

@@ -1,0 +1,169 @@
+"""One writer at a time on an object store: an object that says who writes, and until when.
+
+The object is put under the condition that nobody else has put it, and renewed
+while its holder lives. One that is not renewed in time is taken over, so a killed
+writer loses it, and so may one that stood still for long. Therefore the lease is
+a courtesy, and safety lies elsewhere: taking it replaces ``runs/current`` by the
+same run under another tag, and a run is published only on top of the tag that its
+writer put. A writer that was robbed can go on but never publish.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+from penstock.errors import LeaseError, StoreError
+from penstock.store.lease import held_by
+from penstock.store.manifest import current_run, next_run
+from penstock.store.objects import ObjectPath
+from penstock.store.places import attempt_name
+
+LASTS_S = 60.0
+"""After so long without a renewal a lease may be taken over; the clocks of writers should not
+differ by as much, or they rob each other."""
+_RENEWALS = 4
+"""How often it is renewed in that time."""
+_ATTEMPTS = 20
+
+
+class ObjectLease:
+    """The right to write a store on an object store; a context manager.
+
+    Raises:
+        LeaseError: Another writer holds it; the message names it.
+    """
+
+    def __init__(self, store: ObjectPath) -> None:
+        self._store, self._lock = store, store / "writer.lock"
+        self._since = time.time()
+        self._tag: str | None = None
+        self._lost = ""
+        self._renewing = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew_until_over, daemon=True)
+        store.bucket.token = secrets.token_hex(8)
+
+    def __enter__(self) -> ObjectLease:
+        self._tag = self._take()
+        self._fence()
+        self._thread.start()
+        return self
+
+    def check(self) -> None:
+        """Raise unless this writer still holds the lease; renews it.
+
+        Raises:
+            LeaseError: It was taken over.
+        """
+        self._renew()
+        if self._lost:
+            raise LeaseError(
+                str(self._store),
+                f"this writer lost its lease ({self._lost}), so it publishes nothing; the last "
+                "published run is untouched. Make sure that only one build runs, then build again",
+            )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        if not self._lost:
+            with contextlib.suppress(StoreError):  # it ends by itself
+                self._store.bucket.swap(self._lock.key, self._facts(released=True), self._tag)
+
+    def _take(self) -> str:
+        bucket = self._store.bucket
+        for _ in range(_ATTEMPTS):
+            held, tag = self._holder()
+            if held is not None:
+                raise LeaseError(str(self._store), held_by(json.dumps(held)))
+            taken = bucket.swap(self._lock.key, self._facts(), tag)
+            if taken is not None:
+                return taken
+        raise LeaseError(str(self._store), "other writers take it all the time; try again later")
+
+    def _holder(self) -> tuple[dict[str, Any] | None, str | None]:
+        """Who holds the lease, or None, and the tag of the object."""
+        try:
+            content, tag = self._store.bucket.get(self._lock.key)
+        except FileNotFoundError:
+            return None, None
+        try:
+            facts = json.loads(content)
+            free = facts["released"] or time.time() - facts["renewed"] > facts["lasts_s"]
+            if facts["host"] == socket.gethostname() and not _lives(facts["pid"]):
+                free = True
+        except (ValueError, KeyError, TypeError):
+            return None, tag  # nothing that a writer has put
+        return (None if free else facts), tag
+
+    def _fence(self) -> None:
+        """Claim what publishing puts, so that no writer from before can publish any more."""
+        store, bucket = self._store, self._store.bucket
+        current = store / "runs/current"
+        for _ in range(_ATTEMPTS):
+            tag = bucket.tag(current.key)
+            run = current_run(store)
+            # Looked at before the swap: had another writer published since, the swap would fail.
+            claims = [store / "runs" / f"{next_run(run)}.json", store / "runs/checkpoint.json"]
+            tags = [bucket.tag(path.key) for path in claims]
+            content = attempt_name(store, run or "").encode() + b"\n"
+            fenced = bucket.swap(current.key, content, tag)
+            if fenced is not None:
+                for path, its in [(current, fenced), *zip(claims, tags, strict=True)]:
+                    bucket.claim(path.key, its)
+                return
+        raise LeaseError(str(store), "other writers publish all the time; try again later")
+
+    def _facts(self, *, released: bool = False) -> bytes:
+        facts = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": self._since,
+            "renewed": time.time(),
+            "lasts_s": LASTS_S,
+            "released": released,
+            "token": self._store.bucket.token,
+        }
+        return json.dumps(facts, indent=1).encode() + b"\n"
+
+    def _renew_until_over(self) -> None:
+        while not self._over.wait(LASTS_S / _RENEWALS) and not self._lost:
+            with contextlib.suppress(StoreError):  # the next time, or `check` says so
+                self._renew()
+
+    def _renew(self) -> None:
+        with self._renewing:
+            if self._lost:
+                return
+            tag = self._store.bucket.swap(self._lock.key, self._facts(), self._tag)
+            if tag is None:
+                held, _ = self._holder()
+                self._lost = "it was removed" if held is None else _taken_by(held)
+            self._tag = tag
+
+
+def _taken_by(facts: dict[str, Any]) -> str:
+    return f"process {facts['pid']} on {facts['host']} took it over"
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,78 @@
+"""An S3 server on loopback, that keeps conditions on puts as S3 does."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_BUCKET = "corpora"
+
+
+class S3Server:
+    """moto's server; requests are answered one at a time, as moto's conditions need.
+
+    Attributes:
+        url: Its address.
+        before: Called with method and key before each request; may raise or wait.
+    """
+
+    def __init__(self) -> None:
+        from moto.moto_server.werkzeug_app import (
+            DomainDispatcherApplication,
+            MotoRequestHandler,
+            create_backend_app,
+        )
+        from werkzeug.serving import make_server
+
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self._app = DomainDispatcherApplication(create_backend_app)
+        self._one_at_a_time = threading.Lock()
+        self.before: Callable[[str, str], None] = lambda method, key: None
+        self._server = make_server(
+            "127.0.0.1", 0, self._answer, threaded=True, request_handler=MotoRequestHandler
+        )
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        urllib.request.urlopen(
+            urllib.request.Request(f"{self.url}/{_BUCKET}", method="PUT")
+        ).close()
+
+    def _answer(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        self.before(environ["REQUEST_METHOD"], environ["PATH_INFO"].removeprefix(f"/{_BUCKET}/"))
+        with self._one_at_a_time:
+            return list(self._app(environ, start))
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a store that is not there yet, and an environment to reach it in."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "cache"))
+    s3_server.before = lambda method, key: None
+    return f"s3://{_BUCKET}/stores/{next(_numbers)}"
