@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from penstock.decisions import (
         C4Quality,
         CodeQuality,
-        CutOverlap,
         Decontaminate,
         EvalSet,
         ExactDedup,
@@ -54,7 +53,6 @@ _HOMES = {
     "Chunk": "penstock.steps",
     "CodeQuality": "penstock.decisions",
     "CrossEncoder": "penstock.models.cross_encoder",
-    "CutOverlap": "penstock.decisions",
     "Decontaminate": "penstock.decisions",
     "Embed": "penstock.steps",
     "EvalSet": "penstock.decisions",
@@ -97,7 +95,6 @@ __all__ = [
     "Chunk",
     "CodeQuality",
     "CrossEncoder",
-    "CutOverlap",
     "Decontaminate",
     "Embed",
     "EvalSet",

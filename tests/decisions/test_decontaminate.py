@@ -262,7 +262,7 @@ def test_reads_columns_of_every_format(tmp_path: Path, packed: str, write: Any) 
     ]
     write(tmp_path / packed, "\n".join(json.dumps(row) for row in rows).encode())
 
-    one = EvalSet(tmp_path / packed, ["q.stem", "q.of.t", "n"])  # type: ignore[arg-type]
+    one = EvalSet(tmp_path / packed, ["q.stem", "q.of.t", "n"])
 
     assert one.title == "q"
     assert one.read() == ["One é?\na\nb\n7", ""]
@@ -325,7 +325,7 @@ def test_a_set_that_changes_after_construction_is_an_error(quiz: EvalSet) -> Non
         pytest.param({"against": ()}, id="no-set"),
         pytest.param({"against": ("a.jsonl",)}, id="a-path"),
         pytest.param({"method": "ngram12"}, id="method"),
-        pytest.param({"action": "cut"}, id="action"),
+        pytest.param({"action": "keep"}, id="action"),
         pytest.param({"words": 0}, id="no-words"),
         pytest.param({"words": 65}, id="too-many-words"),
         pytest.param({"min_words": 14}, id="min-words-above-words"),

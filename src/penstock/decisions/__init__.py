@@ -2,7 +2,6 @@
 
 from penstock.decisions.c4 import C4Quality
 from penstock.decisions.code_quality import CodeQuality
-from penstock.decisions.cut_overlap import CutOverlap
 from penstock.decisions.decontaminate import Decontaminate
 from penstock.decisions.eval_sets import EvalSet
 from penstock.decisions.exact import ExactDedup
@@ -18,7 +17,6 @@ from penstock.decisions.urls import UrlFilter
 __all__ = [
     "C4Quality",
     "CodeQuality",
-    "CutOverlap",
     "Decontaminate",
     "EvalSet",
     "ExactDedup",

@@ -1,8 +1,8 @@
-"""Drop documents that hold items of evaluation sets."""
+"""Drop documents that hold items of evaluation sets, or cut the items out of them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 from penstock.decisions.eval_sets import EvalSet, digest
 from penstock.decisions.overlap import F64, Bools, Covered, Index, matched_runs, num_documents
 from penstock.decisions.overlap_checks import index_of
+from penstock.decisions.overlap_cuts import Margins, overlap_cuts, overlap_spans
 from penstock.decisions.overlap_evidence import Evidence, find_evidence
 from penstock.decisions.overlap_report import OverlapReport, summarize
 from penstock.errors import ConfigError
@@ -40,7 +41,7 @@ _DECIDES = {"fingerprint": False}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decontaminate:
-    """Drop documents that have runs of words in common with items of evaluation sets.
+    """Drop documents that have runs of words in common with items of sets, or cut those runs.
 
     `ngram13`: a document goes if it holds any run of 13 words of an item; runs
     that more than `max_documents` documents hold are ignored. The score is the
@@ -51,6 +52,10 @@ class Decontaminate:
     The rule is `decontaminate.<set>`, of the set with the best item. `hits` tells
     every item of every document, `evidence` the spans on both sides, `report`
     what was loaded, indexed, scanned and found.
+
+    With `action="cut"` the runs that count go, with some text around them, to where white
+    space is; so do pieces that are too short to stay. A document that is left in no
+    piece, or in too many, is dropped. `store.edits()` tells the spans and whose they are.
 
     Words are those of `penstock.kernels.minhash`: runs of letters, digits and
     marks, with case folded; punctuation and white space count for nothing. An
@@ -76,15 +81,15 @@ class Decontaminate:
         of the sets, and 1.5 bytes per byte of the longest batch.
 
     Source: `ngram13`, Brown et al. 2020 (GPT-3), appendix C, with the limit of
-        10 documents and the shortest run of 8 words of NeMo Curator 0.9; `coverage8`,
-        Lambert et al. 2024 (Tulu 3), section 3.2. Differs: documents go whole, where
-        GPT-3 cut 200 characters around a match; words are cut by Unicode's
+        10 documents and the shortest run of 8 words of NeMo Curator 0.9, and its cuts;
+        `coverage8`, Lambert et al. 2024 (Tulu 3), section 3.2. Differs: documents go
+        whole unless told to cut; pieces stay one document; words are cut by Unicode's
         classes, where Tulu 3 asks spaCy; runs are compared by 64-bit hashes.
     """
 
     revision: ClassVar[int] = 1
 
-    against: tuple[EvalSet, ...]
+    against: Sequence[EvalSet]
     """The evaluation sets, of different names."""
     method: Literal["ngram13", "coverage8"] = "ngram13"
     """What counts as a hit."""
@@ -96,14 +101,20 @@ class Decontaminate:
     """Share of an item's words that must be exceeded, in [0, 1); of `coverage8` alone."""
     max_documents: int | None = field(default=10, metadata=_DECIDES)
     """Most documents that hold a run that counts; None: no limit. Of `ngram13` alone."""
-    action: Literal["drop", "flag"] = field(default="drop", metadata=_DECIDES)
-    """Whether documents go, or stay with rule and score in their verdict."""
+    action: Literal["drop", "cut", "flag"] = field(default="drop", metadata=_DECIDES)
+    """Documents go; or stay, cut; or stay as they are, with rule and score in their verdict."""
+    around_chars: int = field(default=200, metadata=_DECIDES)
+    """To cut: characters that go on each side of a run, at least."""
+    min_piece_chars: int = field(default=200, metadata=_DECIDES)
+    """To cut: fewest characters of a piece that stays."""
+    max_pieces: int = field(default=10, metadata=_DECIDES)
+    """To cut: most pieces of a document that stays."""
     digests: tuple[str, ...] = field(init=False, metadata=_DECIDES)
     """What the sets held when the decision was made."""
 
     def __post_init__(self) -> None:
         self._check_sets()
-        for name, known in (("method", tuple(METHODS)), ("action", ("drop", "flag"))):
+        for name, known in (("method", tuple(METHODS)), ("action", ("drop", "cut", "flag"))):
             if getattr(self, name) not in known:
                 raise _wrong(name, getattr(self, name), f"must be one of {', '.join(known)}")
         if self.words is not None and not _is_whole(self.words, 1, _MAX_WORDS):
@@ -116,6 +127,9 @@ class Decontaminate:
             raise _wrong("min_coverage", share, "must be a share of at least 0 and below 1")
         if self.max_documents is not None and not _is_whole(self.max_documents, 1, 1 << 62):
             raise _wrong("max_documents", self.max_documents, "must be at least 1, or None")
+        for name, least in (("around_chars", 0), ("min_piece_chars", 0), ("max_pieces", 1)):
+            if not _is_whole(getattr(self, name), least, 1 << 62):
+                raise _wrong(name, getattr(self, name), f"must be at least {least}")
         digests = tuple(digest(one.read()) for one in self.against)
         object.__setattr__(self, "digests", digests)
 
@@ -163,10 +177,32 @@ class Decontaminate:
     def decide(self, doc_id: pa.ChunkedArray, signature: pa.ChunkedArray) -> pa.Table:
         """Which documents hold an item; `VERDICTS`, sorted by `doc_id`.
 
-        With `action="flag"` their verdict is `kept`, with rule and score.
+        With another action than ``drop`` their verdict is `kept`, with rule and score.
         """
+        return self._verdicts(doc_id, self._covered(signature))
+
+    @property
+    def cut_by(self) -> str | None:
+        """Names what spans depend on; None unless this cuts."""
+        return f"{self.fingerprint()}, {self._margins}" if self.action == "cut" else None
+
+    def cut(self, doc_id: pa.ChunkedArray, signature: pa.ChunkedArray) -> tuple[pa.Table, pa.Table]:
+        """Verdicts, and the runs to cut; see `Cutting`."""
         index = self._index()
-        found = self._covered(signature)
+        found, common = self._covered(signature), self._is_common(index, signature)
+        cuts = overlap_cuts(index, self.against, doc_id, signature, found, common)
+        return self._verdicts(doc_id, found), cuts
+
+    def spans(self, text: pa.Array, cuts: pa.Table) -> pa.Array:
+        """Where those runs lie, with what is around them; `SPANS`."""
+        return overlap_spans(self._index(), text, cuts, self._margins)
+
+    @property
+    def _margins(self) -> Margins:
+        return Margins(self.around_chars, self.min_piece_chars, self.max_pieces)
+
+    def _verdicts(self, doc_id: pa.ChunkedArray, found: Covered) -> pa.Table:
+        index = self._index()
         scores = self._scores(found)
         order = np.lexsort((found.items, -scores, found.documents))  # its best item first
         _, first = np.unique(found.documents[order], return_index=True)
@@ -269,7 +305,7 @@ class Decontaminate:
             ConfigError: A set has no item of enough words.
             PenstockError: The self-test did not find what it planted.
         """
-        return index_of(self.against, self.digests, self.run_words, self.min_words)
+        return index_of(tuple(self.against), self.digests, self.run_words, self.min_words)
 
 
 def _take(doc_id: pa.ChunkedArray | pa.Array, rows: I64) -> pa.Array:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,8 +38,8 @@ class EvalSet:
         ConfigError: A setting is not as said above.
     """
 
-    path: str
-    columns: tuple[str, ...]
+    path: str | os.PathLike[str]
+    columns: Sequence[str]
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -62,6 +62,11 @@ class EvalSet:
         object.__setattr__(self, "columns", tuple(columns))
 
     @property
+    def place(self) -> str:
+        """The path as text."""
+        return os.fspath(self.path)
+
+    @property
     def title(self) -> str:
         """What verdicts call it."""
         if self.name is not None:
@@ -78,13 +83,13 @@ class EvalSet:
             SourceError: The file cannot be read, has no items, lacks a column, or has
                 no text in the columns.
         """
-        rows = _rows(self.path, self.columns)
+        rows = _rows(self.place, self.columns)
         if not rows:
-            raise SourceError(self.path, "has no items; give a file that holds the set")
+            raise SourceError(self.place, "has no items; give a file that holds the set")
         texts, has = [], dict.fromkeys(self.columns, False)
         for number, row in enumerate(rows):
             if not isinstance(row, dict):
-                raise SourceError(self.path, f"item {number} is not an object, but {_kind(row)}")
+                raise SourceError(self.place, f"item {number} is not an object, but {_kind(row)}")
             parts: list[str] = []
             for column in self.columns:
                 values = list(self._values(row, column))
@@ -96,10 +101,10 @@ class EvalSet:
         if missing:
             known = ", ".join(list(rows[0])[:_SHOWN])
             problem = f"no item has anything in a column {missing[0]!r}; the first one has {known}"
-            raise SourceError(self.path, problem)
+            raise SourceError(self.place, problem)
         if not any(text.strip() for text in texts):
             raise SourceError(
-                self.path, f"no item has text in {', '.join(self.columns)}; choose other columns"
+                self.place, f"no item has text in {', '.join(self.columns)}; choose other columns"
             )
         return texts
 
@@ -111,7 +116,7 @@ class EvalSet:
         elif not column:
             if isinstance(value, dict):
                 raise SourceError(
-                    self.path,
+                    self.place,
                     "a column holds an object; name a column inside it, such as "
                     f"'column.{next(iter(value), 'name')}'",
                 )
@@ -145,7 +150,7 @@ def _ending(path: str) -> str:
     return "" if ending == ".parquet" and name != path else ending
 
 
-def _rows(path: str, columns: tuple[str, ...]) -> list[Any]:
+def _rows(path: str, columns: Sequence[str]) -> list[Any]:
     """The items of a file as JSON has them."""
     try:
         with _opened(path) as file:
@@ -163,7 +168,7 @@ def _rows(path: str, columns: tuple[str, ...]) -> list[Any]:
     return _from_lines(text, path) if _ending(path) != ".json" else _from_json(text, path)
 
 
-def _from_parquet(file: BinaryIO, path: str, columns: tuple[str, ...]) -> list[Any]:
+def _from_parquet(file: BinaryIO, path: str, columns: Sequence[str]) -> list[Any]:
     """The rows, with no columns but those in use."""
     import pyarrow.parquet as pq
 

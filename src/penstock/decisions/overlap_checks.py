@@ -29,14 +29,14 @@ def _tested_index(
     for one, known in zip(sets, digests, strict=True):
         texts = one.read()
         if digest(texts) != known:
-            raise SourceError(one.path, "has changed since Decontaminate was made; make it anew")
+            raise SourceError(one.place, "has changed since Decontaminate was made; make it anew")
         texts_of.append(texts)
     index = build(texts_of, size, least)
     for place, one in enumerate(sets):
         lengths = index.lengths[index.sets == place]
         if not (lengths >= least).any():
             problem = f"has items of {lengths.max(initial=0)} words at most; lower min_words"
-            raise ConfigError("Decontaminate.against", one.path, problem)
+            raise ConfigError("Decontaminate.against", one.place, problem)
     self_test(index, sets)
     return index
 
@@ -68,7 +68,7 @@ def self_test(index: Index, sets: Sequence[EvalSet]) -> None:
         if missed:
             raise PenstockError(
                 f"Decontaminate's self-test planted {len(chosen)} items of {one.title!r} and "
-                f"missed {missed}: a text of {one.path} is not what it seems, or this is a bug; "
+                f"missed {missed}: a text of {one.place} is not what it seems, or this is a bug; "
                 "please report it."
             )
         index.planted.append(len(chosen))

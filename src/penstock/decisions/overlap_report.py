@@ -108,7 +108,7 @@ def summarize(
         reports.append(
             SetReport(
                 name=one.title,
-                path=one.path,
+                path=one.place,
                 items=len(lengths),
                 items_whole=int(is_whole.sum()),
                 items_too_short=int((lengths < index.least).sum()),
