@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from penstock.errors import PenstockError, RowError
     from penstock.flow import Flow
     from penstock.index import IndexSettings
-    from penstock.loader import ArraySamples, Loader, open_shards
+    from penstock.loader import ArraySamples, Loader, Mixture, Part, open_shards
     from penstock.models.cross_encoder import CrossEncoder
     from penstock.sources import files, jsonl, parquet
     from penstock.steps import C4Lines, Chunk, Embed, Keep, Map, Normalize, RedactPII
@@ -72,8 +72,10 @@ _HOMES = {
     "Map": "penstock.steps",
     "MinHashDedup": "penstock.decisions",
     "Mix": "penstock.decisions",
+    "Mixture": "penstock.loader",
     "Normalize": "penstock.steps",
     "ParagraphDedup": "penstock.decisions",
+    "Part": "penstock.loader",
     "PenstockError": "penstock.errors",
     "RedactPII": "penstock.steps",
     "RowError": "penstock.errors",
@@ -114,8 +116,10 @@ __all__ = [
     "Map",
     "MinHashDedup",
     "Mix",
+    "Mixture",
     "Normalize",
     "ParagraphDedup",
+    "Part",
     "PenstockError",
     "RedactPII",
     "RowError",

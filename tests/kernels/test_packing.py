@@ -72,6 +72,7 @@ def test_a_keyed_permutation_is_one_and_any_part_of_it_can_be_had(
     assert sorted(whole) == list(range(n))
     assert shuffling.permuted(first, last, n, np.uint64(key)).tolist() == whole[first:last]
     assert whole == twins.permuted(n, key)
+    assert [shuffling.place_of(x, n, np.uint64(key)) for x in whole] == list(range(n))
     assert shuffling.shuffled(n, np.uint64(key)).tolist() == twins.shuffled(n, key)
 
 

@@ -143,7 +143,7 @@ def test_an_epoch_of_a_billion_samples_starts_and_resumes_at_once() -> None:
     first = next(iter(loader))
     state = loader.state_dict()
     other = Loader(samples, **options)
-    state["position"]["window"] = [7000]
+    state["position"]["window"] = [0, 7000]
     other.load_state_dict(state)
     second = next(iter(other))
 

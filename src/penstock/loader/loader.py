@@ -3,48 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from penstock.errors import ConfigError
+from penstock.loader.audit import LENGTHS_AT_ONCE, Audit, Tally, total_digest
 from penstock.loader.batches import Batch, Share, read, share
+from penstock.loader.mixing import MixedCourse, Mixture
 from penstock.loader.order import ORDER_VERSION, Order, order_key
-from penstock.loader.plan import Cursor, Mark, Planner, Rules, Step, Window
+from penstock.loader.plan import Course, Cursor, OrderedCourse, Planner, Rules, Step
 from penstock.loader.samples import Samples
 
 State = dict[str, Any]
 
-_LENGTHS_AT_ONCE = 1 << 20
 _MOST_CHECKED = 1 << 24
 """Samples whose lengths are looked at before training: 16 million take about 20 ms."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Audit:
-    """What one loader object has served of its epoch, and what all must have served at its end.
-
-    The digests are plain integers. Over all ranks, and over the loader objects
-    before and after an interruption, `digest` adds up to `total`, less `dropped`.
-    """
-
-    epoch: int
-    steps: int
-    """Steps served."""
-    pieces: int
-    """Samples, and pieces of samples that were cut, served."""
-    tokens: int
-    """Tokens served, without padding."""
-    digest: int
-    """Sum over the tokens' places served; see `penstock.kernels.batching.digest`."""
-    total: int
-    """The same over the whole epoch, computed from the lengths of all samples."""
-    dropped_tokens: int
-    """Tokens of rows after the last whole step; 0 unless `last_step` is "drop"."""
-    dropped: int
-    """Their digest; the same on every rank."""
 
 
 class Loader:
@@ -66,7 +39,7 @@ class Loader:
     - `doc_ids`: the document of each segment, row after row; on request
 
     Args:
-        samples: What to read.
+        samples: What to read; or a `Mixture` of several.
         seq_len: Tokens of a row. With `global_batch_size`, rows are packed with whole
             documents, and documents that are longer are cut. With `max_tokens`, it is the
             longest piece of a document; without it none is cut there.
@@ -99,7 +72,7 @@ class Loader:
 
     def __init__(
         self,
-        samples: Samples,
+        samples: Samples | Mixture,
         *,
         seq_len: int | None = None,
         global_batch_size: int | None = None,
@@ -117,7 +90,7 @@ class Loader:
         self._rules = Rules(
             seq_len=seq_len, global_batch_size=global_batch_size, max_tokens=max_tokens
         )
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "seed": seed,
             "epoch": epoch,
             "seq_len": seq_len,
@@ -128,21 +101,40 @@ class Loader:
             "last_step": last_step,
         }
         _check(self._rules, self._settings, rank, world_size)
-        if samples.num_samples == 0:
-            raise ConfigError("samples", "empty", "expected at least one sample to serve")
-        if max_tokens is not None and seq_len is None:
-            _check_longest(samples, max_tokens, world_size)
         self._samples = samples
+        if isinstance(samples, Mixture):
+            self._kinds = [part.samples for part in samples.parts.values()]
+            self._times = samples.times
+        else:
+            self._kinds, self._times = [samples], [1]
+        for kind in self._kinds:
+            if kind.num_samples == 0:
+                raise ConfigError("samples", "empty", "expected at least one sample to serve")
+            if max_tokens is not None and seq_len is None:
+                _check_longest(kind, max_tokens, world_size)
         self._rank, self._world_size = rank, world_size
         self._pad_token, self._doc_ids = pad_token, doc_ids
         self._begin(epoch)
-        self._tally = _Tally(epoch)
+        self._tally = Tally(epoch, self._kinds, self._times)
 
     def _begin(self, epoch: int) -> None:
         self._epoch = epoch
-        course = _Course(self._samples, self._settings, epoch)
-        self._planner = Planner(course, self._rules)
+        self._planner = Planner(self._course(epoch), self._rules)
         self._cursor = self._planner.start
+
+    def _course(self, epoch: int) -> Course:
+        settings, samples = self._settings, self._samples
+        size, blocks = settings["block_size"], settings["blocks_per_window"]
+        if isinstance(samples, Mixture):
+            where = {"seed": settings["seed"], "epoch": epoch}
+            return MixedCourse(samples, self._rules, **where, block_size=size, blocks=blocks)
+        order = Order(
+            num_samples=samples.num_samples,
+            block_size=size,
+            blocks_per_window=blocks,
+            key=order_key(samples.fingerprint, settings["seed"], epoch),
+        )
+        return OrderedCourse(order, samples)
 
     @property
     def epoch(self) -> int:
@@ -158,7 +150,7 @@ class Loader:
         """The rest of the epoch; then the loader is at the start of the next."""
         while (step := self._planner.step(self._cursor)) is not None:
             if self._tally.epoch != self._epoch:
-                self._tally = _Tally(self._epoch)
+                self._tally = Tally(self._epoch, self._kinds, self._times)
             if self._drops(step):
                 self._tally.drop(step)
                 break
@@ -192,8 +184,9 @@ class Loader:
         return share(step, self._rank, self._world_size, self._rules.global_batch_size)
 
     def _read(self, step: Step, part: Share) -> Batch:
-        kinds = [self._samples]
-        batch = read(kinds, part, self._rules, pad_token=self._pad_token, doc_ids=self._doc_ids)
+        batch = read(
+            *(self._kinds, part, self._rules), pad_token=self._pad_token, doc_ids=self._doc_ids
+        )
         batch["num_label_tokens"] = step.num_label_tokens
         return batch
 
@@ -218,6 +211,7 @@ class Loader:
         return {
             "order_version": ORDER_VERSION,
             "samples": self._samples.fingerprint,
+            "mixture": self._samples.settings if isinstance(self._samples, Mixture) else None,
             **self._settings,
         }
 
@@ -246,7 +240,7 @@ class Loader:
             raise ConfigError("state 'position'", place, problem) from err
         self._begin(epoch)
         self._cursor = Cursor(step, mark, row)
-        self._tally = _Tally(epoch)
+        self._tally = Tally(epoch, self._kinds, self._times)
 
     def __len__(self) -> int:
         """Steps of the epoch, the same on every rank.
@@ -255,8 +249,9 @@ class Loader:
         about 15 million samples a second, and remembered.
         """
         wanted = self._rules.global_batch_size
-        if self._rules.seq_len is None and wanted is not None:
-            return self._in_steps(self._samples.num_samples)
+        if self._rules.seq_len is None and wanted is not None and None not in self._times:
+            pairs = zip(self._kinds, self._times, strict=True)
+            return self._in_steps(sum(kind.num_samples * (times or 0) for kind, times in pairs))
         if self._counted is None or self._counted[0] != self._epoch:
             plans = self._planner.rest(self._planner.start)
             if wanted is None:
@@ -281,74 +276,11 @@ class Loader:
 
         Cost: one pass over all lengths, once.
         """
-        tally = self._tally
-        return Audit(
-            epoch=tally.epoch,
-            steps=tally.steps,
-            pieces=tally.pieces,
-            tokens=tally.tokens,
-            digest=tally.digest,
-            total=self._total,
-            dropped_tokens=tally.dropped_tokens,
-            dropped=tally.dropped,
-        )
+        return self._tally.audit(self._total)
 
     @cached_property
     def _total(self) -> int:
-        from penstock.kernels.batching import digest_whole
-
-        total = 0
-        for first in range(0, self._samples.num_samples, _LENGTHS_AT_ONCE):
-            last = min(first + _LENGTHS_AT_ONCE, self._samples.num_samples)
-            total += int(digest_whole(first, self._samples.lengths(first, last)))
-        return total
-
-
-class _Tally:
-    """Counts what was served of an epoch."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.steps = self.pieces = self.tokens = self.digest = 0
-        self.dropped_tokens = self.dropped = 0
-
-    def serve(self, part: Share) -> None:
-        from penstock.kernels.batching import digest
-
-        self.steps += 1
-        self.pieces += len(part.lengths)
-        self.tokens += int(part.lengths.sum(dtype=np.int64))
-        self.digest += int(digest(part.positions, part.starts, part.lengths))
-
-    def drop(self, step: Step) -> None:
-        from penstock.kernels.batching import digest
-
-        whole = share(step, 0, 1, None)
-        self.dropped_tokens = int(whole.lengths.sum(dtype=np.int64))
-        self.dropped = int(digest(whole.positions, whole.starts, whole.lengths))
-
-
-class _Course:
-    """One `Samples` in the order of an epoch."""
-
-    start: Mark = (0,)
-
-    def __init__(self, samples: Samples, settings: Mapping[str, Any], epoch: int) -> None:
-        self._samples = samples
-        self._key = order_key(samples.fingerprint, settings["seed"], epoch)
-        self._order = Order(
-            num_samples=samples.num_samples,
-            block_size=settings["block_size"],
-            blocks_per_window=settings["blocks_per_window"],
-            key=self._key,
-        )
-
-    def window(self, mark: Mark) -> Window | None:
-        (index,) = mark
-        if index >= self._order.num_windows:
-            return None
-        positions, lengths = self._order.window(index, self._samples)
-        return Window(None, positions, lengths, order_key(self._key, *mark), (index + 1,))
+        return total_digest(self._kinds, self._times)
 
 
 def _check(rules: Rules, settings: Mapping[str, Any], rank: int, world_size: int) -> None:
@@ -385,8 +317,8 @@ def _check_longest(samples: Samples, max_tokens: int, world_size: int) -> None:
     Of more samples than are looked at, a longer one raises when its window is planned.
     """
     longest = 0
-    for first in range(0, min(samples.num_samples, _MOST_CHECKED), _LENGTHS_AT_ONCE):
-        last = min(first + _LENGTHS_AT_ONCE, samples.num_samples)
+    for first in range(0, min(samples.num_samples, _MOST_CHECKED), LENGTHS_AT_ONCE):
+        last = min(first + LENGTHS_AT_ONCE, samples.num_samples)
         longest = max(longest, int(samples.lengths(first, last).max()))
     if max_tokens < world_size * longest:
         problem = (

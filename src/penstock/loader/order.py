@@ -50,6 +50,19 @@ class Order:
     def _num_blocks(self) -> int:
         return -(-self.num_samples // self.block_size)
 
+    def find(self, place: int) -> tuple[int, int]:
+        """The window of a place in the order, and the place in the window."""
+        from penstock.kernels.shuffling import place_of
+
+        window_size = self.block_size * self.blocks_per_window
+        missing = self._num_blocks * self.block_size - self.num_samples
+        last = int(place_of(self._num_blocks - 1, self._num_blocks, np.uint64(self.key)))
+        short = last // self.blocks_per_window
+        end = (short + 1) * window_size - missing  # of the window with the last block
+        if place >= end:
+            place += missing
+        return place // window_size, place % window_size
+
     def window(self, index: int, samples: Samples) -> tuple[I64, I32]:
         """Positions and lengths of a window's samples, in their order; (n,) each."""
         from penstock.kernels.shuffling import permuted, shuffled

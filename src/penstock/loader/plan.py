@@ -22,11 +22,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from penstock.errors import ConfigError
-from penstock.loader.order import order_key
-from penstock.loader.samples import I32, I64
+from penstock.loader.order import Order, order_key
+from penstock.loader.samples import I32, I64, Samples
 
 Mark = tuple[int, ...]
-"""Where a window begins, as its course counts."""
+"""Where a window begins: rows of the epoch before it, or steps where rows differ in number
+between steps; then what its course counts by."""
 
 
 class Window(NamedTuple):
@@ -38,21 +39,38 @@ class Window(NamedTuple):
     lengths: I32
     key: int
     """Chooses how what is made of them is shuffled."""
-    following: Mark
-    """The next window."""
+    following: tuple[int, ...]
+    """The next window, as the course counts."""
 
 
 class Course(Protocol):
     """An epoch's windows, one after another."""
 
     @property
-    def start(self) -> Mark:
+    def start(self) -> tuple[int, ...]:
         """The first window."""
         ...
 
     def window(self, mark: Mark) -> Window | None:
         """The window there; None at the end."""
         ...
+
+
+class OrderedCourse:
+    """One `Samples` in the order of an epoch; counts by windows."""
+
+    start = (0,)
+
+    def __init__(self, order: Order, samples: Samples) -> None:
+        self._order, self._samples = order, samples
+
+    def window(self, mark: Mark) -> Window | None:
+        """See `Course`."""
+        _, index = mark
+        if index >= self._order.num_windows:
+            return None
+        positions, lengths = self._order.window(index, self._samples)
+        return Window(None, positions, lengths, order_key(self._order.key, index), (index + 1,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +130,8 @@ class Step(NamedTuple):
     following: Cursor
 
 
-def make_plan(window: Window, rules: Rules) -> Plan:
-    """Make rows of a window's samples.
+def make_plan(mark: Mark, window: Window, rules: Rules) -> Plan:
+    """Make rows of the samples of the window there.
 
     Raises:
         ConfigError: A sample is longer than a step's budget and may not be cut.
@@ -142,7 +160,8 @@ def make_plan(window: Window, rules: Rules) -> Plan:
     np.cumsum(np.maximum(lengths - 1, 0), out=labels[1:])
     sources = None if window.sources is None else window.sources[sample]
     positions = window.positions[sample]
-    return Plan(sources, positions, starts, lengths, rows, labels[rows], steps, window.following)
+    following = (mark[0] + len(rows if steps is None else steps) - 1, *window.following)
+    return Plan(sources, positions, starts, lengths, rows, labels[rows], steps, following)
 
 
 def _refuse_longer(window: Window, rules: Rules) -> None:
@@ -182,7 +201,7 @@ class Planner:
     @property
     def start(self) -> Cursor:
         """Before the first step."""
-        return Cursor(0, self._course.start, 0)
+        return Cursor(0, (0, *self._course.start), 0)
 
     def plan(self, mark: Mark) -> Plan | None:
         """The rows of the window there; None at the end."""
@@ -190,7 +209,7 @@ class Planner:
             while len(self._plans) > 1:
                 del self._plans[next(iter(self._plans))]
             window = self._course.window(mark)
-            self._plans[mark] = None if window is None else make_plan(window, self._rules)
+            self._plans[mark] = None if window is None else make_plan(mark, window, self._rules)
         return self._plans[mark]
 
     def step(self, cursor: Cursor) -> Step | None:
@@ -220,6 +239,6 @@ class Planner:
         """Plans from a window on, kept nowhere."""
         mark = cursor.mark
         while (window := self._course.window(mark)) is not None:
-            plan = make_plan(window, self._rules)
+            plan = make_plan(mark, window, self._rules)
             mark = plan.following
             yield plan
