@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+import penstock as ps
+
 _BUCKET = "corpora"
+_TABLES = ("documents", "verdicts", "chunks", "failures")
 
 
 class S3Server:
@@ -76,3 +79,38 @@ def s3(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "cache"))
     s3_server.before = lambda method, key: None
     return f"s3://{_BUCKET}/stores/{next(_numbers)}"
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    """Forty pages, some words of which occur in several."""
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for number in range(40):
+        text = (
+            f"# Page {number}\n\nWords {number % 7} of page {number}.\n\n## More\n\nSame in all.\n"
+        )
+        (folder / f"{number:02}.md").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def words() -> Callable[[Path], ps.Flow]:
+    """A flow without embeddings."""
+
+    def make(docs: Path) -> ps.Flow:
+        return ps.Flow(source=ps.files(docs), steps=[ps.Normalize(), ps.ExactDedup(), ps.Chunk()])
+
+    return make
+
+
+@pytest.fixture
+def contents() -> Callable[..., dict[str, Any]]:
+    """All that a run of a store holds, and what a search of it finds."""
+
+    def read(store: str | Path, run: str | int | None = None) -> dict[str, Any]:
+        opened = ps.Store.open(store, run)
+        found = {name: getattr(opened, name)().to_pylist() for name in _TABLES}
+        return {**found, "search": [h.to_json() for h in opened.search("words page 3", k=20)]}
+
+    return read

@@ -8,6 +8,7 @@ writer first discards every version that its own manifest does not name.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from penstock.errors import LeaseError
+from penstock.store.objects import ObjectPath
 from penstock.store.places import Place, lance_options
 
 # Version n is named by 2**64 - 1 - n, so that the newest sorts first.
@@ -30,6 +32,9 @@ _LITTLE_AHEAD = {"batch_readahead": 2, "fragment_readahead": 1, "io_buffer_size"
 
 # What compaction commits: the numbers of new fragments, which Lance names so in Python, and those.
 _MERGES = ("BaseOperation", "Rewrite")
+
+# What Lance says where ours does not go on top of another's.
+_CONFLICT = re.compile(r"[Ii]ncompatible transaction|[Cc]ommit conflict|concurrent")
 
 _RowIds = npt.NDArray[np.uint64]
 
@@ -98,7 +103,7 @@ class Table:
             or any(not _fits(field, schema) for field in have)
         ):
             # On an object store, an earlier writer may have left one that nothing names.
-            new = have is None and isinstance(self._path, Path)
+            new = have is None and not (isinstance(self._path, ObjectPath) and self._path.is_dir())
             with self._one_version():
                 self._dataset = lance.write_dataset(
                     schema.empty_table(),
@@ -175,14 +180,19 @@ class Table:
             before = self._dataset.version
             self._dataset.optimize.compact_files(target_rows_per_fragment=1 << 20)
             self._dataset.checkout_latest()
-            if not isinstance(self._path, Path):
+            if isinstance(self._path, ObjectPath):
                 self._check_merges(before)
 
     @contextmanager
     def _one_version(self) -> Iterator[None]:
         """Refuse to go on if more than our one version came: Lance puts ours on top of others'."""
         before = self.version
-        yield
+        try:
+            yield
+        except OSError as err:
+            if isinstance(self._path, Path) or not _CONFLICT.search(str(err)):
+                raise
+            self._refuse(err)
         if before is not None and self._dataset.version > before + 1:
             self._refuse()
 
@@ -193,12 +203,12 @@ class Table:
             if kind not in _MERGES:
                 self._refuse()
 
-    def _refuse(self) -> None:
+    def _refuse(self, reason: OSError | None = None) -> None:
         raise LeaseError(
             str(self._path),
             "another writer wrote to this table while this one did, so this one publishes "
             "nothing. Make sure that only one build runs, then build again",
-        )
+        ) from reason
 
 
 def take_rows(dataset: Any, row_ids: _RowIds, columns: Iterable[str]) -> pa.Table:

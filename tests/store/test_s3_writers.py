@@ -1,0 +1,223 @@
+"""On an object store any number of writers may try; one at a time publishes, others say why."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import penstock as ps
+from penstock.errors import LeaseError
+from penstock.store import object_lease
+from penstock.store.lease import take_lease
+from penstock.store.manifest import Manifest, current_run, publish, starting_point
+from penstock.store.object_lease import ObjectLease
+from penstock.store.objects import ObjectPath
+from penstock.store.places import open_place
+
+Contents = Callable[..., dict[str, Any]]
+
+
+def place(url: str) -> ObjectPath:
+    """A connection of its own, as another writer has."""
+    found = open_place(url)
+    assert isinstance(found, ObjectPath)
+    return found
+
+
+def hold(url: str) -> ObjectLease:
+    found = take_lease(place(url))
+    assert isinstance(found, ObjectLease)
+    return found
+
+
+def lock_of(url: str) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((place(url) / "writer.lock").read_bytes())
+    return facts
+
+
+def expire(url: str, **changes: Any) -> None:
+    """Make the lease look as if it was not renewed for long, on another machine."""
+    lock = place(url) / "writer.lock"
+    facts = {**lock_of(url), "renewed": time.time() - 1e4, "host": "far-away", **changes}
+    lock.bucket.put(lock.key, json.dumps(facts).encode())
+
+
+def test_a_second_writer_on_s3_is_told_who_holds_the_store(s3: str) -> None:
+    with (
+        hold(s3),
+        pytest.raises(LeaseError, match=rf"process {os.getpid()} on .* has been writing it for"),
+        hold(s3),
+    ):
+        pass
+
+
+def test_the_lease_on_s3_is_free_again_after_use(s3: str) -> None:
+    for _ in range(2):
+        with hold(s3) as lease:
+            lease.check()
+
+
+def test_a_lease_that_was_not_renewed_is_taken_over_and_its_holder_notices(s3: str) -> None:
+    with hold(s3) as lease:
+        lease.check()
+        expire(s3)
+        with hold(s3), pytest.raises(LeaseError, match=rf"process {os.getpid()} on .* took it"):
+            lease.check()
+
+
+def test_a_lease_that_somebody_removed_is_lost(s3: str) -> None:
+    with hold(s3) as lease:
+        (place(s3) / "writer.lock").unlink()
+        with pytest.raises(LeaseError, match="it was removed"):
+            lease.check()
+
+
+def test_a_living_holder_renews_its_lease(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_lease, "LASTS_S", 0.4)
+    with hold(s3):
+        time.sleep(1.0)
+        with pytest.raises(LeaseError), hold(s3):
+            pass
+
+
+def test_a_writer_killed_on_this_machine_loses_its_lease_at_once(s3: str) -> None:
+    code = (
+        "import sys, time\nfrom penstock.store.places import open_place\n"
+        "from penstock.store.lease import take_lease\n"
+        "with take_lease(open_place(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, s3], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(LeaseError, match=f"process {holder.pid} "), hold(s3):
+        pass
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+
+    with hold(s3) as lease:
+        lease.check()
+
+
+def test_of_two_writers_with_the_same_start_one_publishes(s3: str) -> None:
+    first, second = place(s3), place(s3)
+    with take_lease(first):
+        expire(s3)
+        with take_lease(second):
+            publish(second, Manifest(run="000001", tables={"documents": 2}))
+            with pytest.raises(LeaseError, match=r"runs/000001\.json: another writer"):
+                publish(first, Manifest(run="000001", tables={"documents": 1}))
+
+    assert current_run(place(s3)) == "000001"
+    assert starting_point(place(s3)).tables == {"documents": 2}
+
+
+def test_taking_the_lease_keeps_an_earlier_writer_from_publishing(s3: str) -> None:
+    first = place(s3)
+    with take_lease(first):
+        # Its manifest is put; before it comes to the pointer, another one takes over.
+        manifest = first / "runs/000001.json"
+        manifest.bucket.put(manifest.key, Manifest(run="000001").to_bytes())
+        expire(s3)
+        with hold(s3):
+            pointer = first / "runs/current"
+            with pytest.raises(LeaseError, match="runs/current: another writer"):
+                pointer.bucket.put(pointer.key, b"000001\n")
+
+    assert current_run(place(s3)) is None
+
+
+def test_a_manifest_that_a_killed_writer_left_does_not_stand_in_the_way(s3: str) -> None:
+    with take_lease(store := place(s3)):
+        left = store / "runs/000001.json"
+        left.bucket.put(left.key, b"{}")
+    expire(s3)
+    with take_lease(store := place(s3)):
+        publish(store, Manifest(run="000001", tables={"documents": 2}))
+
+    assert starting_point(place(s3)).tables == {"documents": 2}
+
+
+def test_a_put_whose_answer_was_lost_counts_as_done(s3: str) -> None:
+    store = place(s3)
+    bucket, key = store.bucket, (store / "x").key
+    tag = bucket.swap(key, b"mine", None)
+
+    # What a client that tries again sees of its own put.
+    assert bucket.swap(key, b"mine", None) == tag
+    assert bucket.swap(key, b"other", None) is None
+    assert bucket.swap(key, b"newer", "no such tag") is None
+
+
+_POINTS = [
+    pytest.param("PUT", r"documents\.lance/_versions/", id="documents"),
+    pytest.param("PUT", r"documents\.lance/data/", id="data"),
+    pytest.param("PUT", r"chunks\.lance/_versions/", id="chunks"),
+    pytest.param("PUT", r"index/segment.*\.files$", id="index"),
+    pytest.param("PUT", r"runs/000002\.json$", id="manifest"),
+    pytest.param("PUT", r"runs/current$", id="pointer"),
+    pytest.param("DELETE|POST", r"", id="after-the-pointer"),
+]
+
+
+@pytest.mark.parametrize(("method", "key"), _POINTS)
+def test_a_writer_that_stood_still_and_was_robbed_harms_nothing(
+    s3: str,
+    s3_server: Any,
+    docs: Path,
+    tmp_path: Path,
+    words: Callable[[Path], ps.Flow],
+    contents: Contents,
+    method: str,
+    key: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words(docs).run(s3)
+    (docs / "03.md").write_text("# Of the slow one\n\nWords of page 3.\n")
+    monkeypatch.setattr(object_lease, "_RENEWALS", 0.001)  # it stands still
+    frozen, thaw = threading.Event(), threading.Event()
+    ended: list[BaseException | None] = []
+    fence = iter([True])
+
+    def freeze(did: str, what: str) -> None:
+        # The first put of the pointer is the one that takes the lease.
+        if not re.fullmatch(method, did) or not re.search(key, what) or frozen.is_set():
+            return
+        if "current" in key and next(fence, False):
+            return
+        frozen.set()
+        thaw.wait(60)
+
+    def slow() -> None:
+        try:
+            words(docs).run(s3)
+            ended.append(None)
+        except LeaseError as err:
+            ended.append(err)
+
+    s3_server.before = freeze
+    writer = threading.Thread(target=slow)
+    writer.start()
+    assert frozen.wait(60)
+    expire(s3)
+    (docs / "04.md").write_text("# Of the quick one\n\nWords of page 4.\n")
+    words(docs).run(s3)
+    words(docs).run(tmp_path / "fresh")
+    thaw.set()
+    writer.join()
+
+    # It had published before, or never will.
+    assert (ended[0] is None) == (method != "PUT")
+    assert contents(s3) == contents(tmp_path / "fresh")
+    words(docs).run(s3)
+    assert contents(s3) == contents(tmp_path / "fresh")
