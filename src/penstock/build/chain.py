@@ -37,6 +37,7 @@ class Work:
         keys: `item` and `doc_id` of every document read, also of unchanged ones.
         failures: Documents that left the batch.
         unchanged: Row ids whose document was read and found as it was.
+        updated: Documents read and found as they were, whose row an earlier chain computed.
         finished: Items whose last row is in this or an earlier batch, and their version.
         recomputed: Row ids that were computed again from the store as the flow changed.
         settled: Whether text and metadata are final already: only signatures are wanting.
@@ -48,6 +49,7 @@ class Work:
     keys: pa.RecordBatch
     failures: tuple[Failure, ...] = ()
     unchanged: tuple[int, ...] = ()
+    updated: int = 0
     finished: tuple[tuple[str, str], ...] = ()
     recomputed: tuple[int, ...] = ()
     settled: bool = False

@@ -16,7 +16,9 @@ from penstock.store.tables import Table
 ITEMS_TABLE = pa.schema([*ITEMS, pa.field("reader", pa.string(), nullable=False)])
 """What the store records of the source: `reader` is the fingerprint of what read the item."""
 
-_OLD_COLUMNS = ["doc_id", "item", "content_hash", "media_type", "metadata", "source_metadata"]
+_OLD_COLUMNS = [
+    *("doc_id", "item", "content_hash", "media_type", "metadata", "source_metadata", "fingerprint")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +76,16 @@ def _is_in(values: pa.ChunkedArray, among: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 class OldRows:
-    """The rows that stale and removed items have in the documents table."""
+    """The rows that stale and removed items have in the documents table.
 
-    def __init__(self, documents: Table, items: pa.Array) -> None:
+    Args:
+        documents: The table.
+        items: The stale and the removed ones.
+        chain: Fingerprint of the chain whose rows can stand; None if none can.
+    """
+
+    def __init__(self, documents: Table, items: pa.Array, chain: str | None) -> None:
+        self._chain = chain
         if documents.version is None or not len(items):
             rows = None
         else:
@@ -89,6 +98,7 @@ class OldRows:
             return
         self._ids = rows["_rowid"].to_pylist()
         self._items = rows["item"].to_pylist()
+        self._chains = rows["fingerprint"].to_pylist()
         self._where = {doc_id: i for i, doc_id in enumerate(rows["doc_id"].to_pylist())}
         read = pc.coalesce(rows["source_metadata"], rows["metadata"])
         self._states = list(
@@ -112,6 +122,7 @@ class OldRows:
         size = rows.num_rows
         replaces: list[int | None] = [None] * size
         unchanged: list[int] = []
+        updated = 0
         keep = np.ones(size, bool)
         if self._where and size:
             columns = [rows[name].to_pylist() for name in ("doc_id", "item")]
@@ -125,11 +136,13 @@ class OldRows:
                 old = self._where.get(doc_id)
                 if old is None or self._items[old] != item:
                     continue
-                if self._states[old] == state:
+                same = self._states[old] == state
+                if same and self._chains[old] == self._chain:
                     unchanged.append(self._ids[old])
                     keep[i] = False
                 else:
                     replaces[i] = self._ids[old]
+                    updated += same
         work = rows.append_column("content_hash", hashes)
         work = work.append_column("replaces", pa.array(replaces, pa.uint64()))
         return Work(
@@ -137,6 +150,7 @@ class OldRows:
             keys=rows.select(["item", "doc_id"]),
             failures=read.failures + doubles,
             unchanged=tuple(unchanged),
+            updated=updated,
             finished=read.finished,
             bytes_read=int(pc.sum(pc.binary_length(rows["raw"])).as_py() or 0),
         )

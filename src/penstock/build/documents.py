@@ -110,6 +110,7 @@ class Documents:
     counts: Counts
     previous: dict[str, Any]
     _changes: Changes | None = None
+    _had: frozenset[str] = frozenset()
     _old: OldRows | None = None
     _failed_before: pa.Table | None = None
     _failed: list[Failure] = field(default_factory=list)
@@ -146,16 +147,19 @@ class Documents:
             or listing.failures
             or (pc.any(listed_before).as_py() or False)
             or self.documents.version is None
+            or self.previous.get("unfinished")
             or self.previous.get("chain") != self.plan.chain_fingerprint
         )
 
     def open(self) -> None:
         """Load what the stale items had, and give the tables their columns."""
         assert self._changes is not None
+        self._had = frozenset(self.documents.fitting(self.plan.documents_schema))
         self.documents.require(self.plan.documents_schema, keep_rows=True)
         self.blobs.require(BLOBS, keep_rows=False)
         touched = pa.concat_arrays([self._changes.stale, self._changes.removed])
-        self._old = OldRows(self.documents, touched)
+        chain = self.plan.chain_fingerprint if self._complete() else None
+        self._old = OldRows(self.documents, touched, chain)
         for item in self._changes.removed.to_pylist():
             self._forget_item(item)
 
@@ -197,7 +201,10 @@ class Documents:
         if work.recomputed:
             counts.documents_recomputed += documents.num_rows
         else:
-            counts.documents_changed += changed
+            # Those that a step failed for do not come this far.
+            updated = min(work.updated, changed)
+            counts.documents_recomputed += updated
+            counts.documents_changed += changed - updated
             counts.documents_new += documents.num_rows - changed
         if self._gathered_bytes > _FLUSH_BYTES:
             self._begin_flush()
@@ -237,8 +244,19 @@ class Documents:
         assert self._changes is not None
         done = pa.Table.from_batches(self._finished, ITEMS_TABLE)
         standing = self._changes.unchanged.cast(ITEMS_TABLE)
-        self.items.replace(pa.concat_tables([standing, done]).sort_by("item"))
+        self.items.replace(pa.concat_tables([standing, done, self._begun(done)]).sort_by("item"))
         self.failures.replace(self._failure_rows())
+
+    def _begun(self, done: pa.Table) -> pa.Table:
+        """Items to be read that are not done, under no version: they may have rows in the table.
+
+        So the next run reads them, or forgets their rows should the source have lost them.
+        """
+        assert self._changes is not None
+        stale = self._changes.stale
+        items = stale.filter(pc.invert(pc.is_in(stale, value_set=_one(done["item"]))))
+        nothing, reader = pa.array([""] * len(items)), pa.array([self.plan.reader] * len(items))
+        return pa.Table.from_arrays([items, nothing, reader], schema=ITEMS_TABLE)
 
     def finish(self) -> None:
         """Settle what can be told only at the end: rows not seen again, ids and blobs."""
@@ -247,7 +265,10 @@ class Documents:
             self._forget_item(item)
         self.flush()
         self._drop_double_ids()
-        if self._blobs_grew or self.counts.documents_removed or self.counts.documents_changed:
+        counts = self.counts
+        fewer = counts.documents_removed + counts.documents_changed + counts.documents_recomputed
+        # What a run that was broken off has removed is not among this one's counts.
+        if self._blobs_grew or fewer or self.previous.get("unfinished"):
             self._tidy_blobs()
         self.save()
         self._writer.shutdown()
@@ -299,6 +320,8 @@ class Documents:
         reuse = self._reuse()
         state = self.documents.scan(["fingerprint", "item"])
         other = pc.not_equal(state["fingerprint"], self.plan.chain_fingerprint)
+        if not self._complete():  # a run of another flow, broken off, took columns away
+            other = pa.chunked_array([pa.array(np.ones(len(state), bool))])
         away = pa.concat_arrays([self._changes.stale, self._changes.removed])
         other = pc.and_(other, pc.invert(pc.is_in(state["item"], value_set=away)))
         last = pc.equal(state["fingerprint"], self.previous.get("chain", ""))
@@ -318,14 +341,17 @@ class Documents:
                 part = rows[start : start + _RECOMPUTE_ROWS]
                 yield _recompute(documents, blobs, part, blob_rows, known)
 
+    def _complete(self) -> bool:
+        """Whether the table had every column of this chain before this run gave it them."""
+        return self._had.issuperset(self.plan.documents_schema.names)
+
     def _reuse(self) -> Reuse:
         """What of the last run's columns this flow can use."""
         before, now = self.previous.get("signatures", {}), self.plan.signature_keys
-        assert self.documents.schema is not None
         known = []
         for column, keys in now.items():
             old = before.get(column)
-            if old is None or column not in self.documents.schema.names:
+            if old is None or column not in self._had:
                 continue
             certain = old["key"] == keys["key"]
             if certain or (old["step"] == keys["step"] and old["last"]):

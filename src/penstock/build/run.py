@@ -131,11 +131,13 @@ class _Run:
 
     def _documents(self, documents: Documents) -> None:
         total = self._counts.items_listed - self._counts.items_unchanged
+        # Whatever the next run's flow, it has documents to look at that are not decided on.
+        unfinished = {**self._start.flow, "unfinished": True}
         with self._pipeline("documents", total) as run:
-            run_documents(documents, run, lambda: self._checkpoint(self._start.flow))
+            run_documents(documents, run, lambda: self._checkpoint(unfinished))
         if self._cancel.is_set():
             documents.save()
-            self._checkpoint(self._start.flow)
+            self._checkpoint(unfinished)
             raise KeyboardInterrupt
         documents.finish()
 

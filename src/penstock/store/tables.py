@@ -69,6 +69,10 @@ class Table:
         """The table's columns; None before it exists."""
         return None if self._dataset is None else self._dataset.schema
 
+    def fitting(self, schema: pa.Schema) -> list[str]:
+        """Names of the columns that are there already, of the type wanted."""
+        return [field.name for field in self.schema or () if _fits(field, schema)]
+
     def num_rows(self) -> int:
         """Rows in the table now."""
         return 0 if self._dataset is None else int(self._dataset.count_rows())
