@@ -18,23 +18,15 @@ MASKED = -100
 
 
 @kernel
-def copy_ranges(flat: Tokens, begins: I64, lengths: I32, out: Tokens, offsets: I64) -> None:
-    """Copy ranges of an array one after another.
+def _convert(source: Tokens, out: Tokens) -> None:
+    for j in range(len(source)):
+        out[j] = source[j]
 
-    Args:
-        flat: From where.
-        begins: Where each range begins there.
-        lengths: And how long it is.
-        out: To where; as long as all ranges together.
-        offsets: Takes where each begins in `out`, and the end: (n + 1,).
-    """
-    k = np.int64(0)
-    offsets[0] = 0
-    for i in range(len(begins)):
-        begin, length = begins[i], np.int64(lengths[i])
-        out[k : k + length] = flat[begin : begin + length]
-        k += length
-        offsets[i + 1] = k
+
+@kernel
+def _count_up(out: I32) -> None:
+    for j in range(len(out)):
+        out[j] = j
 
 
 @kernel
@@ -69,34 +61,36 @@ def fill(
         How many entries of `cu_seqlens` are used, and the longest piece or padding.
     """
     width = tokens.shape[1]
+    flat_tokens, flat_labels = tokens.reshape(-1), labels.reshape(-1)
+    flat_positions, flat_segments = positions.reshape(-1), segments.reshape(-1)
     used, longest = np.int64(1), np.int64(0)
     cu_seqlens[0] = 0
     for r in range(len(rows) - 1):
-        k = np.int64(0)
+        k, end = np.int64(r * width), np.int64((r + 1) * width)
         for piece in range(rows[r], rows[r + 1]):
-            begin, length = begins[piece], np.int64(lengths[piece])
+            length = np.int64(lengths[piece])
             if length == 0:
                 continue
-            segment = np.int32(piece - rows[r] + 1)
-            for j in range(length):
-                token = flat[begin + j]
-                tokens[r, k + j] = token
-                positions[r, k + j] = j
-                segments[r, k + j] = segment
-            for j in range(1, length):
-                labels[r, k + j - 1] = flat[begin + j]
-            k += length
-            labels[r, k - 1] = MASKED
-            cu_seqlens[used] = r * width + k
+            # A loop for each array, over slices: so each is a few wide instructions.
+            source = flat[begins[piece] : begins[piece] + length]
+            after = k + length
+            _convert(source, flat_tokens[k:after])
+            _convert(source[1:], flat_labels[k : after - 1])
+            flat_labels[after - 1] = MASKED
+            _count_up(flat_positions[k:after])
+            flat_segments[k:after] = piece - rows[r] + 1
+            k = after
+            cu_seqlens[used] = k
             used += 1
             longest = max(longest, length)
-        if k < width:
-            for j in range(k, width):
-                tokens[r, j], labels[r, j] = pad, MASKED
-                positions[r, j], segments[r, j] = j - k, 0
-            cu_seqlens[used] = (r + 1) * width
+        if k < end:
+            flat_tokens[k:end] = pad
+            flat_labels[k:end] = MASKED
+            _count_up(flat_positions[k:end])
+            flat_segments[k:end] = 0
+            cu_seqlens[used] = end
             used += 1
-            longest = max(longest, width - k)
+            longest = max(longest, end - k)
     return used, longest
 
 

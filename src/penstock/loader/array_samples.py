@@ -83,16 +83,19 @@ class ArraySamples:
         self, positions: I64, starts: I64 | None = None, lengths: I32 | None = None
     ) -> tuple[Tokens, I64]:
         """See `Samples`."""
-        from penstock.kernels.batching import copy_ranges
+        from penstock.kernels.ranges import copy_ranges
 
         begins = self._offsets[positions].astype(np.int64)
         if starts is None or lengths is None:
-            lengths = (self._offsets[positions + 1] - begins).astype(np.int32)
+            sizes = self._offsets[positions + 1] - begins
         else:
             begins += starts
-        out = np.empty(int(lengths.sum(dtype=np.int64)), self.dtype)
-        offsets = np.empty(len(positions) + 1, np.int64)
-        copy_ranges(self._tokens, begins, lengths, out, offsets)
+            sizes = lengths.astype(np.int64)
+        offsets = np.zeros(len(positions) + 1, np.int64)
+        np.cumsum(sizes, out=offsets[1:])
+        out, width = np.empty(offsets[-1], self.dtype), self.dtype.itemsize
+        source, target = self._tokens.view(np.uint8), out.view(np.uint8)
+        copy_ranges(source, begins * width, sizes * width, target, offsets[:-1] * width)
         return out, offsets
 
     def doc_ids(self, positions: I64) -> pa.Array:

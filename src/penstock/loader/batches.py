@@ -34,18 +34,21 @@ def share(step: Step, rank: int, world_size: int, wanted: int | None) -> Share:
         wanted: Rows of a whole step, to fill up to with empty ones; None: a rank
             that would have none gets one.
     """
-    pieces, row_sizes, before = [], [], 0
+    pieces: list[tuple[Plan, slice | I64]] = []
+    row_sizes, before = [np.zeros(1, np.int64)], 0
     for plan, first, last in step.parts:
         # The first row of these whose number in the step is this rank's, modulo world_size.
         rows = np.arange(first + (rank - before) % world_size, last, world_size)
         sizes = plan.rows[rows + 1] - plan.rows[rows]
-        pieces.append((plan, _pieces(plan, rows, sizes)))
+        if world_size == 1:
+            pieces.append((plan, slice(plan.rows[first], plan.rows[last])))
+        else:
+            pieces.append((plan, _pieces(plan, rows, sizes)))
         row_sizes.append(sizes)
         before += last - first
-    num_rows = sum(len(sizes) for sizes in row_sizes)
+    num_rows = sum(map(len, row_sizes)) - 1
     full = 1 if wanted is None else len(range(rank, wanted, world_size))
     row_sizes.append(np.zeros(max(0, full - num_rows), np.int64))
-    ends = np.cumsum(np.concatenate(row_sizes))
     sources = None
     if pieces[0][0].sources is not None:
         sources = _joined([plan.sources[chosen] for plan, chosen in pieces])  # type: ignore[index]
@@ -54,7 +57,7 @@ def share(step: Step, rank: int, world_size: int, wanted: int | None) -> Share:
         _joined([plan.positions[chosen] for plan, chosen in pieces]),
         _joined([plan.starts[chosen] for plan, chosen in pieces]),
         _joined([plan.lengths[chosen] for plan, chosen in pieces]),
-        np.concatenate([np.zeros(1, np.int64), ends]),
+        np.cumsum(np.concatenate(row_sizes)),
     )
 
 
