@@ -43,6 +43,7 @@ class Work:
         settled: Whether text and metadata are final already: only signatures are wanting.
         known: Signatures' columns of the store that may be of use again, see `Known`.
         bytes_read: Raw bytes read.
+        forgotten: Documents that were read and left out.
     """
 
     rows: pa.RecordBatch
@@ -55,6 +56,7 @@ class Work:
     settled: bool = False
     known: tuple[Known, ...] = ()
     bytes_read: int = 0
+    forgotten: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ from penstock.records import (
     failure_table,
     hash_column,
 )
+from penstock.store.forgotten import Forgotten
 from penstock.store.tables import Table, take_rows
 
 _FLUSH_BYTES = 32 << 20
@@ -100,6 +101,7 @@ class Documents:
         failures: Rows that could not be processed.
         counts: Updated as the phase goes.
         previous: The flow of the last run, as its manifest describes it.
+        forgotten: Documents that are left out.
     """
 
     plan: Plan
@@ -109,6 +111,7 @@ class Documents:
     failures: Table
     counts: Counts
     previous: dict[str, Any]
+    forgotten: Forgotten
     _changes: Changes | None = None
     _had: frozenset[str] = frozenset()
     _old: OldRows | None = None
@@ -130,7 +133,8 @@ class Documents:
         self.failures.require(FAILURES, keep_rows=False)
         recorded = self.items.scan(ITEMS_TABLE.names).drop_columns(["_rowid"])
         self._failed_before = self.failures.scan(FAILURES.names).drop_columns(["_rowid"])
-        self._failed = list(listing.failures)
+        self._failed = list(self.forgotten.left(listing.failures))
+        verify = verify or self._has_restored()
         again = self._failed_before
         if self.previous.get("chain") == self.plan.chain_fingerprint:
             again = again.filter(again["transient"])
@@ -144,7 +148,8 @@ class Documents:
         return bool(
             len(changes.stale)
             or len(changes.removed)
-            or listing.failures
+            or self._failed
+            or self._has_new_forgotten()
             or (pc.any(listed_before).as_py() or False)
             or self.documents.version is None
             or self.previous.get("unfinished")
@@ -157,11 +162,28 @@ class Documents:
         self._had = frozenset(self.documents.fitting(self.plan.documents_schema))
         self.documents.require(self.plan.documents_schema, keep_rows=True)
         self.blobs.require(BLOBS, keep_rows=False)
+        if self._has_new_forgotten():
+            self._delete_forgotten()
         touched = pa.concat_arrays([self._changes.stale, self._changes.removed])
         chain = self.plan.chain_fingerprint if self._complete() else None
         self._old = OldRows(self.documents, touched, chain)
         for item in self._changes.removed.to_pylist():
             self._forget_item(item)
+
+    def _has_new_forgotten(self) -> bool:
+        return bool(self.previous.get("forgotten", {}) != self.forgotten.state())
+
+    def _has_restored(self) -> bool:
+        """Whether documents were taken off the list: nothing tells which items hold them."""
+        before = self.previous.get("forgotten", {}).get("restored", 0)
+        return bool(before != self.forgotten.restored)
+
+    def _delete_forgotten(self) -> None:
+        """Take out what is on the list, at once: nothing may compute it again."""
+        rows = self.documents.scan(["doc_id"])
+        gone = rows["_rowid"].filter(self.forgotten.among(rows["doc_id"])).to_numpy()
+        self.documents.delete(gone)
+        self.counts.documents_removed += len(gone)
 
     def work(self) -> Iterator[Any]:
         """What the first stage gets: rows to compute again, then tasks of the source."""
@@ -197,6 +219,7 @@ class Documents:
         counts = self.counts
         counts.items_read += len(work.finished)
         counts.bytes_read += work.bytes_read
+        counts.documents_forgotten += work.forgotten
         counts.documents_unchanged += len(work.unchanged)
         if work.recomputed:
             counts.documents_recomputed += documents.num_rows
@@ -280,7 +303,10 @@ class Documents:
         if isinstance(task, Work):
             return task
         assert self._old is not None
-        return self._old.compare(self.plan.source.read(task))
+        read = self.plan.source.read(task)
+        left = self.forgotten.without(read)
+        work = self._old.compare(left)
+        return replace(work, forgotten=read.rows.num_rows - left.rows.num_rows)
 
     def _forget_item(self, item: str) -> None:
         """Delete the rows of an item that were not found again."""
@@ -370,6 +396,7 @@ class Documents:
             pc.is_in(before["item"], value_set=self._changes.unchanged["item"].combine_chunks()),
             pc.not_equal(before["step"], "list"),
         )
+        stands = pc.and_not(stands, self.forgotten.among(before["doc_id"]))
         places = zip(before["doc_id"].to_pylist(), before["step"].to_pylist(), strict=True)
         tries = dict(zip(places, before["tries"].to_pylist(), strict=True))
         now = {(failure.doc_id, failure.step, failure.item): failure for failure in self._failed}

@@ -20,6 +20,7 @@ class Counts:
         documents_recomputed: Documents computed again as the flow changed.
         documents_unchanged: Documents read again and found as they were.
         documents_removed: Documents taken out.
+        documents_forgotten: Documents read and left out, as the store was told to forget them.
         bytes_read: Raw bytes of the documents read.
         chunks_cut: Chunks cut in this run.
         chunks_removed: Chunks taken out.
@@ -36,6 +37,7 @@ class Counts:
     documents_recomputed: int = 0
     documents_unchanged: int = 0
     documents_removed: int = 0
+    documents_forgotten: int = 0
     bytes_read: int = 0
     chunks_cut: int = 0
     chunks_removed: int = 0

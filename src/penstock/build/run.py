@@ -26,6 +26,7 @@ from penstock.engine import Cancel, Stage, bottleneck, handle_interrupts, run_st
 from penstock.errors import StoreError
 from penstock.store.edits import Edits
 from penstock.store.lease import Lease, take_lease
+from penstock.store.forgotten import read_forgotten
 from penstock.store.manifest import Manifest, publish, save_checkpoint, starting_point
 from penstock.store.object_lease import ObjectLease
 from penstock.store.objects import ObjectPath
@@ -83,6 +84,7 @@ class _Run:
         self._tables = {
             name: Table(folder / f"{name}.lance", self._start.tables.get(name)) for name in _TABLES
         }
+        self._forgotten = read_forgotten(folder)
         self._counts = Counts()
         self._seconds: dict[str, float] = {}
         self._stages: dict[str, list[dict[str, Any]]] = {}
@@ -100,6 +102,7 @@ class _Run:
             failures=tables["failures"],
             counts=self._counts,
             previous=flow,
+            forgotten=self._forgotten,
         )
         with self._phase("list"):
             listing = self._plan.source.list()
@@ -173,7 +176,11 @@ class _Run:
     def _flow_so_far(self) -> dict[str, Any]:
         # The documents are of this plan, the chunks not yet all: the next run looks at them.
         done = self._plan.describe()
-        return {"reader": done["reader"], "chain": done["chain"]}
+        return {"reader": done["reader"], "chain": done["chain"], **self._made_under()}
+
+    def _made_under(self) -> dict[str, Any]:
+        forgotten = self._forgotten.state()
+        return {"forgotten": forgotten} if forgotten else {}
 
     def _index(self) -> dict[str, Any]:
         version = self._version("chunks")
@@ -194,7 +201,7 @@ class _Run:
         self._durable = flush(self._folder, self._durable)
         self._lease.check()
         report.seconds["total"] = time.time() - self._started
-        manifest = self._manifest(self._plan.describe())
+        manifest = self._manifest(self._plan.describe() | self._made_under())
         publish(self._folder, replace(manifest, index=index, counts=report.to_json()))
         return report
 

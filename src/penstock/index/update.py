@@ -114,6 +114,28 @@ def update_index(
     )
 
 
+def purge_index(folder: Path, previous: IndexManifest, name: str) -> IndexManifest:
+    """Write every segment that holds deleted rows anew without them; see `update_index`.
+
+    Cost: a copy of those segments, in bounded memory.
+    """
+    _clear(folder, name, previous)
+    kept: list[SegmentManifest] = []
+    for number, segment in enumerate(previous.segments):
+        if segment.deleted is None:
+            kept.append(segment)
+        elif segment.num_live:
+            new = folder / f"segment-{name}-{number}"
+            merge_segments(new, [open_segment(folder, segment)])
+            finish_segment(new, previous.settings)
+            kept.append(
+                SegmentManifest(
+                    folder=new.name, deleted=None, num_rows=segment.num_live, num_deleted=0
+                )
+            )
+    return replace(previous, segments=tuple(kept))
+
+
 def open_segment(
     folder: Path, segment: SegmentManifest, known: Mapping[Path, Segment] | None = None
 ) -> Segment:
@@ -129,8 +151,9 @@ def _clear(folder: Path, name: str, previous: IndexManifest) -> None:
     """Delete what a crashed attempt of this name has left."""
     kept = set(previous.names())
     ours = (f"segment-{name}", f"segment-{name}.part")
+    beginnings = (f"segment-{name}-", f"deleted-{name}-of-")
     for path in sorted(folder.iterdir()):
-        if path.name not in ours and not path.name.startswith(f"deleted-{name}-of-"):
+        if path.name not in ours and not path.name.startswith(beginnings):
             continue
         if path.name in kept:
             raise StoreError(str(path), "is already part of the index; a run needs a new name")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from penstock.store.manifest import Manifest
+from penstock.store.receipts import Receipt
 from penstock.store.search import Hit, Hits
 from penstock.store.store import Store
 
-__all__ = ["Hit", "Hits", "Manifest", "Store"]
+__all__ = ["Hit", "Hits", "Manifest", "Receipt", "Store"]

@@ -25,9 +25,11 @@ from penstock.index import (
 from penstock.index import Hit as IndexHit
 from penstock.records import CHUNKS, DOCUMENTS, EDITS, FAILURES, VERDICTS
 from penstock.store.attributes import Attributes, is_internal
+from penstock.store.forget import forget, restore
 from penstock.store.manifest import Manifest, current_run, read_manifest, run_name, run_names
 from penstock.store.objects import ObjectPath
 from penstock.store.places import Place, open_place
+from penstock.store.receipts import Receipt, read_receipts
 from penstock.store.search import RERANKED, Hits, Rerank, Searcher, reranked
 from penstock.store.settings import change_settings
 
@@ -130,6 +132,48 @@ class Store:
             StoreError: There is no such run.
         """
         return Store.open(self.path, run)
+
+    def forget(
+        self, doc_ids: str | Sequence[str] = (), *, where: str | None = None, reason: str = ""
+    ) -> Receipt:
+        """Take documents out although their source still lists them, and keep them out.
+
+        A new run without them is published at once; this store shows its own run
+        until `refresh`. The next build decides anew, so that a document which one
+        of these had pushed out as a duplicate comes back. Files keep the bytes,
+        for earlier runs, until `gc`. The progress of an interrupted build is lost.
+
+        Args:
+            doc_ids: A document's id, or several.
+            where: In place of ids, a condition over the documents, as in `documents`.
+            reason: Kept in the receipt.
+
+        Returns:
+            Where the documents had been; also stored, under ``receipts/``.
+
+        Raises:
+            ConfigError: Neither ids nor a condition, or both.
+            QueryError: No run has one of the documents, or the condition cannot be understood.
+            LeaseError: Another process is writing the store.
+
+        Guarantees: no later build takes the documents in again, also after a
+        rollback, until `restore`.
+        """
+        ids = [doc_ids] if isinstance(doc_ids, str) else list(doc_ids)
+        return forget(self.path, ids, where=where, reason=reason)
+
+    def restore(self, doc_ids: str | Sequence[str]) -> None:
+        """Let documents in again that were forgotten: the next build reads the whole source.
+
+        Raises:
+            QueryError: The store was not told to forget one of them.
+            LeaseError: Another process is writing the store.
+        """
+        restore(self.path, [doc_ids] if isinstance(doc_ids, str) else list(doc_ids))
+
+    def receipts(self) -> list[Receipt]:
+        """What was forgotten, the oldest first."""
+        return read_receipts(self.path)
 
     def runs(self) -> list[Manifest]:
         """Every published run, oldest first."""

@@ -214,6 +214,14 @@ class Table:
             "nothing. Make sure that only one build runs, then build again",
         ) from reason
 
+    def purge(self) -> None:
+        """Write every fragment anew that still holds deleted rows; row ids stay."""
+        if self._dataset is not None and any(f.num_deletions for f in self._dataset.get_fragments()):
+            self._dataset.optimize.compact_files(
+                target_rows_per_fragment=1 << 20, materialize_deletions_threshold=0.0
+            )
+            self._dataset.checkout_latest()
+
 
 def take_rows(dataset: Any, row_ids: _RowIds, columns: Iterable[str]) -> pa.Table:
     """These columns and `_rowid` of the rows named by stable ids, in the order of the ids."""

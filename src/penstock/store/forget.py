@@ -1,0 +1,286 @@
+"""Take documents out of a store although their source still lists them, and keep them out.
+
+The list is written first, then the receipt, then a run without the documents is
+published. Wherever this stops, the documents are on the list, and the next
+build, or another `forget`, takes out what is left of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.errors import ConfigError, QueryError, StoreError
+from penstock.index import IndexManifest, update_index
+from penstock.index.update import open_segment
+from penstock.records import hash_column
+from penstock.store.attributes import Attributes
+from penstock.store.files import all_files, fsync_new
+from penstock.store.forgotten import Forgotten, add_forgotten, drop_forgotten, read_forgotten
+from penstock.store.lease import Lease
+from penstock.store.manifest import (
+    Manifest,
+    current_run,
+    publish,
+    read_manifest,
+    run_names,
+    starting_point,
+)
+from penstock.store.receipts import Receipt, write_receipt
+from penstock.store.tables import Table, open_table
+
+U64 = npt.NDArray[np.uint64]
+
+_SHOWN = 5
+
+
+def forget(
+    store: Path, doc_ids: Sequence[str] = (), *, where: str | None = None, reason: str = ""
+) -> Receipt:
+    """See `Store.forget`."""
+    if bool(doc_ids) == (where is not None):
+        raise ConfigError("forget", list(doc_ids), "expected ids of documents or a condition")
+    with Lease(store) as lease:
+        last = _last(store)
+        ids = _chosen(store, last, doc_ids, where)
+        started = time.time()
+        durable = all_files(store)
+        start = starting_point(store)
+        tables = {
+            name: Table(store / f"{name}.lance", version) for name, version in last.tables.items()
+        }
+        receipt = _receipt(store, last, start.run, ids, reason)
+        forgotten = add_forgotten(store, ids, receipt.run)
+        fates = _fates(last, tables, ids)
+        rows = {name: _delete_rows(table, ids) for name, table in tables.items()}
+        rows["blobs"] = _delete_blobs(tables)
+        receipt = replace(receipt, rows={name: len(gone) for name, gone in rows.items()})
+        write_receipt(store, receipt)
+        index = last.index
+        if index is not None and len(rows.get("chunks", ())):
+            manifest = IndexManifest.from_json(index)
+            index = update_index(
+                store / "index", manifest, start.run, rows["chunks"], (), manifest.settings
+            ).to_json()
+        fsync_new(store, durable)
+        lease.check()
+        publish(
+            store,
+            replace(
+                last,
+                run=start.run,
+                tables={name: table.version for name, table in tables.items()},
+                flow=_flow(last, forgotten),
+                index=index,
+                counts=_counts(last, start.run, fates, rows),
+                started=started,
+                finished=time.time(),
+            ),
+        )
+    return receipt
+
+
+def restore(store: Path, doc_ids: Sequence[str]) -> None:
+    """See `Store.restore`."""
+    with Lease(store):
+        known = read_forgotten(store).among(pa.array(doc_ids, pa.string()))
+        unknown = [name for name, there in zip(doc_ids, known.to_pylist(), strict=True) if not there]
+        if unknown:
+            raise QueryError(
+                f"doc_id={unknown[0]!r}", "the store was not told to forget it; see its receipts"
+            )
+        drop_forgotten(store, pa.array(doc_ids, pa.string()))
+
+
+def find_documents(store: Path, doc_ids: Sequence[str], where: str | None) -> pa.Array:
+    """The ids that `forget` would take out, sorted; reads only.
+
+    Raises:
+        QueryError: No run has one of these documents, or the condition cannot be understood.
+    """
+    return _chosen(store, _last(store), doc_ids, where)
+
+
+def _last(store: Path) -> Manifest:
+    current = current_run(store)
+    if current is None:
+        raise StoreError(str(store), "there is no store here")
+    return read_manifest(store / "runs" / f"{current}.json")
+
+
+def _chosen(store: Path, last: Manifest, doc_ids: Sequence[str], where: str | None) -> pa.Array:
+    if where is not None:
+        documents = open_table(store / "documents.lance", last.tables["documents"])
+        found = Attributes(documents).table(["doc_id"], where)["doc_id"].combine_chunks()
+        return found.cast(pa.string()).sort()
+    ids = pc.unique(pa.array(doc_ids, pa.string())).sort()
+    missing = ids.filter(pc.invert(read_forgotten(store).among(ids)))
+    for manifest in (last, *_manifests(store)):
+        for name in ("documents", "failures"):
+            if len(missing) and name in manifest.tables:
+                there = open_table(store / f"{name}.lance", manifest.tables[name])
+                have = there.to_table(columns=["doc_id"])["doc_id"]
+                missing = missing.filter(pc.invert(_is_in(missing, have)))
+    if len(missing):
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise QueryError(
+            f"doc_id={missing[0].as_py()!r}{more}",
+            "no run has such a document; see store.documents(['doc_id'])",
+        )
+    return ids
+
+
+def _manifests(store: Path) -> Iterator[Manifest]:
+    for name in reversed(run_names(store)):
+        yield read_manifest(store / "runs" / f"{name}.json")
+
+
+def _receipt(store: Path, last: Manifest, run: str, ids: pa.Array, reason: str) -> Receipt:
+    """Where the documents are now and were in earlier runs."""
+    versions: dict[str, list[int]] = {}
+    runs: set[str] = set()
+    chunks: list[U64] = [np.empty(0, np.uint64)]
+    seen: dict[tuple[str, int], bool] = {}
+    segments: dict[str, Any] = {}
+    for manifest in _manifests(store):
+        for name, version in manifest.tables.items():
+            if (name, version) not in seen:
+                found = _rows_of(open_table(store / f"{name}.lance", version), ids)
+                seen[name, version] = bool(len(found))
+                if len(found):
+                    versions.setdefault(name, []).append(version)
+                if name == "chunks":
+                    chunks.append(found)
+            if seen[name, version]:
+                runs.add(manifest.run)
+        if manifest.index is not None:
+            known = IndexManifest.from_json(manifest.index).segments
+            segments.update((segment.folder, replace(segment, deleted=None)) for segment in known)
+    rows = np.unique(np.concatenate(chunks))
+    held = {
+        name: len(np.intersect1d(open_segment(store / "index", segment).rows, rows))
+        for name, segment in sorted(segments.items())
+    }
+    hashes = hash_column(ids.cast(pa.large_string())).to_pylist()
+    return Receipt(
+        run=run,
+        at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        reason=reason,
+        documents=[each.hex() for each in hashes],
+        versions={name: sorted(found) for name, found in sorted(versions.items())},
+        runs=sorted(runs, key=int),
+        segments={name: count for name, count in held.items() if count},
+        same_content=_same_content(store, last, ids),
+    )
+
+
+def _same_content(store: Path, last: Manifest, ids: pa.Array) -> int:
+    """Documents that hold the same bytes and stay."""
+    version = last.tables.get("documents")
+    if version is None:
+        return 0
+    rows = open_table(store / "documents.lance", version).to_table(
+        columns=["doc_id", "content_hash"]
+    )
+    gone = _is_in(rows["doc_id"], ids)
+    theirs = rows["content_hash"].filter(gone)
+    stays = rows["content_hash"].filter(pc.invert(gone))
+    return int(pc.sum(_is_in(stays, theirs)).as_py() or 0)
+
+
+def _rows_of(dataset: Any, ids: pa.Array) -> U64:
+    """Row ids of the rows of these documents."""
+    if "doc_id" not in dataset.schema.names:
+        return np.empty(0, np.uint64)
+    rows = dataset.to_table(columns=["doc_id"], with_row_id=True)
+    found: U64 = rows["_rowid"].filter(_is_in(rows["doc_id"], ids)).to_numpy()
+    return found
+
+
+def _delete_rows(table: Table, ids: pa.Array) -> U64:
+    """Take out the rows of these documents; their row ids. What names them names them no more."""
+    found = _rows_of(table.reader(), ids)
+    if len(found):
+        table.delete(found)
+    assert table.schema is not None
+    if "duplicate_of" in table.schema.names:
+        rows = table.scan(table.schema.names)
+        rows = rows.filter(_is_in(rows["duplicate_of"], ids))
+        if len(rows):
+            where = rows.schema.get_field_index("duplicate_of")
+            none = pa.nulls(len(rows), pa.string())
+            table.delete(rows["_rowid"].to_numpy())
+            table.append(rows.set_column(where, "duplicate_of", none).drop_columns(["_rowid"]))
+    return found
+
+
+def _delete_blobs(tables: dict[str, Table]) -> U64:
+    """Take out the bytes that no document has any more; their row ids."""
+    if "blobs" not in tables or "documents" not in tables:
+        return np.empty(0, np.uint64)
+    needed = tables["documents"].scan(["content_hash"], where="has_blob")["content_hash"]
+    rows = tables["blobs"].scan(["content_hash"])
+    gone: U64 = rows["_rowid"].filter(pc.invert(_is_in(rows["content_hash"], needed))).to_numpy()
+    if len(gone):
+        tables["blobs"].delete(gone)
+    return gone
+
+
+def _flow(last: Manifest, forgotten: Forgotten) -> dict[str, Any]:
+    """What the run was made with; the next build decides anew, as its decisions saw more."""
+    flow = {name: value for name, value in last.flow.items() if name != "decisions"}
+    return flow | {"forgotten": forgotten.state()}
+
+
+def _fates(last: Manifest, tables: dict[str, Table], ids: pa.Array) -> list[tuple[str, str]]:
+    """The step at which each of the documents left the flow, and how; two "" for those kept."""
+    fates: list[tuple[str, str]] = []
+    steps = {step["rule"]: step["name"] for step in reversed(last.flow.get("steps", []))}
+    if "verdicts" in tables:
+        rows = tables["verdicts"].scan(["doc_id", "verdict", "rule"])
+        for row in rows.filter(_is_in(rows["doc_id"], ids)).to_pylist():
+            step = steps.get((row["rule"] or "").partition(".")[0], "")
+            fates.append((step, "dropped") if row["verdict"] == "dropped" else ("", ""))
+    if "failures" in tables:
+        rows = tables["failures"].scan(["doc_id", "step"])
+        failed = rows["step"].filter(_is_in(rows["doc_id"], ids)).to_pylist()
+        fates += [(step, "failed") for step in failed]
+    return fates
+
+
+def _counts(
+    last: Manifest, run: str, fates: Iterable[tuple[str, str]], rows: dict[str, U64]
+) -> dict[str, Any]:
+    """The report of the last run, less what went."""
+    left = list(fates)
+    funnel = []
+    for step in last.counts.get("funnel", []):
+        changed = step | {"rows_in": step["rows_in"] - len(left)}
+        for how in ("dropped", "failed"):
+            changed[how] -= left.count((step["step"], how))
+        left = [fate for fate in left if fate[0] != step["step"]]
+        changed["kept"] -= len(left)
+        funnel.append(changed)
+    gone = {name: len(each) for name, each in rows.items()}
+    did = dict.fromkeys(last.counts.get("counts", {}), 0)
+    did |= {
+        "documents_removed": gone.get("documents", 0),
+        "chunks_removed": gone.get("chunks", 0),
+    }
+    counts = last.counts | {"run": run, "funnel": funnel, "counts": did, "seconds": {}}
+    for name, table in (("documents", "documents"), ("chunks", "chunks"), ("failures", "failures")):
+        counts[name] = counts.get(name, 0) - gone.get(table, 0)
+    return counts | {"kept": counts.get("kept", 0) - len(left), "stages": {}, "bottleneck": ""}
+
+
+def _is_in(values: Any, among: Any) -> Any:
+    chosen = among.combine_chunks() if isinstance(among, pa.ChunkedArray) else among
+    return pc.is_in(values, value_set=chosen)

@@ -1,0 +1,61 @@
+"""Rewrite what still holds the bytes of forgotten documents, so that no file has a trace.
+
+Deleting marks rows as gone; their bytes stay in files that earlier runs share.
+Purging publishes a run whose files hold live rows alone. It is whole once the
+runs before it, and the files that only they name, are dropped: `gc` does both.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from penstock.index import IndexManifest
+from penstock.index.update import purge_index
+from penstock.store.files import all_files, fsync_new
+from penstock.store.lease import Lease
+from penstock.store.manifest import publish, read_manifest, run_names, starting_point
+from penstock.store.receipts import read_receipts, write_receipt
+from penstock.store.tables import Table
+
+
+def is_purge_due(store: Path) -> bool:
+    """Whether documents were forgotten of which files may still hold the bytes."""
+    return any(receipt.purged is None for receipt in read_receipts(store))
+
+
+def purge(store: Path, lease: Lease) -> str:
+    """Publish the last run again in files that hold nothing but its rows.
+
+    The progress of an interrupted build is given up: it may hold what was forgotten.
+
+    Returns:
+        The new run's name. Every run before it may hold traces and has to be dropped
+        with the files that only they name; then `settle_receipts` is to be called.
+    """
+    last = read_manifest(store / "runs" / f"{run_names(store)[-1]}.json")
+    started = time.time()
+    durable = all_files(store)
+    run = starting_point(store).run
+    tables = {}
+    for name, version in last.tables.items():
+        table = Table(store / f"{name}.lance", version)
+        table.purge()
+        tables[name] = table.version
+    index = last.index
+    if index is not None:
+        index = purge_index(store / "index", IndexManifest.from_json(index), run).to_json()
+    fsync_new(store, durable)
+    lease.check()
+    counts = last.counts | {"run": run}
+    again = replace(last, run=run, tables=tables, index=index, counts=counts, started=started)
+    publish(store, replace(again, finished=time.time()))
+    return run
+
+
+def settle_receipts(store: Path, run: str) -> None:
+    """Note on every receipt that is open that no trace is left since this run."""
+    for receipt in read_receipts(store):
+        if receipt.purged is None:
+            write_receipt(store, replace(receipt, purged=run))
