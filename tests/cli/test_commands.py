@@ -66,6 +66,7 @@ def docs(tmp_path: Path) -> Path:
         "dedup-report",
         "failures",
         "runs",
+        "forget",
         "eval",
         "tune",
         "index",
@@ -319,3 +320,27 @@ def test_the_dedup_report_tells_what_thresholds_would_do(tmp_path: Path) -> None
     assert (facts["documents"], facts["dropped"]) == (4, 3)
     assert (tmp_path / "curve.svg").read_text().startswith("<svg")
     assert other.status == 2
+
+
+def test_forget_prints_a_receipt_lists_receipts_and_can_be_undone(
+    docs: Path, words_flow: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    penstock("build", docs, store, "--flow", words_flow)
+
+    done = penstock("forget", store, "start.md", "--reason", "asked for")
+    listed = penstock("forget", store)
+    gone = penstock("search", store, "install", "--json").json["hits"]
+    undone = penstock("forget", store, "start.md", "--undo")
+    penstock("build", docs, store, "--flow", words_flow)
+    unknown = penstock("forget", store, "none.md")
+    chosen = penstock("forget", store, "--where", "extension = 'md'", "--json")
+
+    assert "Forgot 1 documents; published as run 000002." in done.out
+    assert "receipts/000002.json" in done.out
+    assert "asked for" in listed.out
+    assert (gone, undone.status) == ([], 0)
+    assert (unknown.status, "no run has such a document" in unknown.err) == (2, True)
+    assert chosen.json["rows"]["documents"] == 1
+    assert len(penstock("forget", store, "--json").json) == 2
+    assert penstock("forget", store, "--where", "extension = 'md'").out.startswith("No document")

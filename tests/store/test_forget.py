@@ -1,4 +1,4 @@
-"""What is forgotten is gone from every answer at once, from every later build, and by gc from disk."""
+"""What is forgotten is gone from every answer at once, stays out, and goes from disk by gc."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def docs(tmp_path: Path) -> Path:
 @pytest.fixture
 def build(docs: Path, tmp_path: Path) -> Callable[..., Path]:
     def run(store: str = "store", **options: Any) -> Path:
-        steps = [ps.Normalize(), ps.ExactDedup(), ps.Chunk()]
+        steps: list[Any] = [ps.Normalize(), ps.ExactDedup(), ps.Chunk()]
         ps.Flow(source=ps.files(docs), steps=steps).run(tmp_path / store, **options)
         return tmp_path / store
 

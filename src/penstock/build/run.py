@@ -25,8 +25,8 @@ from penstock.build.report import Counts, FunnelStep, RunReport
 from penstock.engine import Cancel, Stage, bottleneck, handle_interrupts, run_stages, show_progress
 from penstock.errors import StoreError
 from penstock.store.edits import Edits
-from penstock.store.lease import Lease, take_lease
 from penstock.store.forgotten import read_forgotten
+from penstock.store.lease import Lease, take_lease
 from penstock.store.manifest import Manifest, publish, save_checkpoint, starting_point
 from penstock.store.object_lease import ObjectLease
 from penstock.store.objects import ObjectPath
@@ -37,7 +37,7 @@ from penstock.store.places import (
     known_files,
     open_place,
 )
-from penstock.store.tables import Table, open_table
+from penstock.store.tables import Table, named_versions, open_table
 
 Progress = Literal["auto", "rich", "plain", "json", "none"]
 
@@ -229,10 +229,9 @@ class _Run:
     def _manifest(self, flow: dict[str, Any]) -> Manifest:
         from penstock import __version__
 
-        versions = {name: self._version(name) for name in _TABLES}
         return Manifest(
             run=self._start.run,
-            tables={name: version for name, version in versions.items() if version is not None},
+            tables=named_versions(self._tables),
             flow=flow,
             started=self._started,
             finished=time.time(),

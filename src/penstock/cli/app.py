@@ -254,6 +254,46 @@ def dedup_report(
 
 
 @app.command()
+def forget(
+    store: StorePath,
+    doc_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="DOC_ID...", help="Documents to take out.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="A SQL condition over the documents, in place of ids.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Kept in the receipt.")] = "",
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Let these documents in again with the next build.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Ask nothing; without a terminal nothing is asked.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Take documents out of STORE although the source still lists them, and keep them out.
+
+    They are gone from every answer at once, and from every file after `penstock gc`. The
+    receipt says where they had been. Without DOC_ID and --where, lists the receipts.
+
+    \b
+    Examples:
+      penstock forget corpus people/jane.md --reason "asked for on 21 November"
+      penstock forget corpus --where "metadata.author = 'jane'"
+      penstock forget corpus people/jane.md --undo
+      penstock forget corpus
+    """  # noqa: D301 - \b keeps lines as they are
+    from penstock.cli.forget import run_forget, run_restore, show_receipts
+
+    if undo:
+        run_restore(store, doc_ids or [])
+    elif doc_ids or where is not None:
+        run_forget(store, doc_ids or [], where, reason, yes=yes, as_json=json)
+    else:
+        show_receipts(store, as_json=json)
+
+
+@app.command()
 def runs(store: StorePath, json: Json = False) -> None:
     """List the published runs of STORE."""
     from penstock.cli.read import show_runs

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,8 @@ from penstock.index import IndexManifest, update_index
 from penstock.index.update import open_segment
 from penstock.records import hash_column
 from penstock.store.attributes import Attributes
-from penstock.store.files import all_files, fsync_new
 from penstock.store.forgotten import Forgotten, add_forgotten, drop_forgotten, read_forgotten
-from penstock.store.lease import Lease
+from penstock.store.lease import take_lease
 from penstock.store.manifest import (
     Manifest,
     current_run,
@@ -34,8 +32,9 @@ from penstock.store.manifest import (
     run_names,
     starting_point,
 )
+from penstock.store.places import Place, attempt_name, flush, known_files, local_files
 from penstock.store.receipts import Receipt, write_receipt
-from penstock.store.tables import Table, open_table
+from penstock.store.tables import Table, named_versions, open_table
 
 U64 = npt.NDArray[np.uint64]
 
@@ -43,16 +42,16 @@ _SHOWN = 5
 
 
 def forget(
-    store: Path, doc_ids: Sequence[str] = (), *, where: str | None = None, reason: str = ""
+    store: Place, doc_ids: Sequence[str] = (), *, where: str | None = None, reason: str = ""
 ) -> Receipt:
     """See `Store.forget`."""
     if bool(doc_ids) == (where is not None):
         raise ConfigError("forget", list(doc_ids), "expected ids of documents or a condition")
-    with Lease(store) as lease:
+    with take_lease(store) as lease:
         last = _last(store)
         ids = _chosen(store, last, doc_ids, where)
         started = time.time()
-        durable = all_files(store)
+        known = known_files(store)
         start = starting_point(store)
         tables = {
             name: Table(store / f"{name}.lance", version) for name, version in last.tables.items()
@@ -66,18 +65,15 @@ def forget(
         write_receipt(store, receipt)
         index = last.index
         if index is not None and len(rows.get("chunks", ())):
-            manifest = IndexManifest.from_json(index)
-            index = update_index(
-                store / "index", manifest, start.run, rows["chunks"], (), manifest.settings
-            ).to_json()
-        fsync_new(store, durable)
+            index = _without_rows(store, index, start.run, rows["chunks"])
+        flush(store, known)
         lease.check()
         publish(
             store,
             replace(
                 last,
                 run=start.run,
-                tables={name: table.version for name, table in tables.items()},
+                tables=named_versions(tables),
                 flow=_flow(last, forgotten),
                 index=index,
                 counts=_counts(last, start.run, fates, rows),
@@ -88,11 +84,15 @@ def forget(
     return receipt
 
 
-def restore(store: Path, doc_ids: Sequence[str]) -> None:
+def restore(store: Place, doc_ids: Sequence[str]) -> None:
     """See `Store.restore`."""
-    with Lease(store):
+    if not doc_ids:
+        raise ConfigError("restore", [], "expected ids of documents")
+    with take_lease(store):
         known = read_forgotten(store).among(pa.array(doc_ids, pa.string()))
-        unknown = [name for name, there in zip(doc_ids, known.to_pylist(), strict=True) if not there]
+        unknown = [
+            name for name, there in zip(doc_ids, known.to_pylist(), strict=True) if not there
+        ]
         if unknown:
             raise QueryError(
                 f"doc_id={unknown[0]!r}", "the store was not told to forget it; see its receipts"
@@ -100,7 +100,7 @@ def restore(store: Path, doc_ids: Sequence[str]) -> None:
         drop_forgotten(store, pa.array(doc_ids, pa.string()))
 
 
-def find_documents(store: Path, doc_ids: Sequence[str], where: str | None) -> pa.Array:
+def find_documents(store: Place, doc_ids: Sequence[str], where: str | None) -> pa.Array:
     """The ids that `forget` would take out, sorted; reads only.
 
     Raises:
@@ -109,14 +109,14 @@ def find_documents(store: Path, doc_ids: Sequence[str], where: str | None) -> pa
     return _chosen(store, _last(store), doc_ids, where)
 
 
-def _last(store: Path) -> Manifest:
+def _last(store: Place) -> Manifest:
     current = current_run(store)
     if current is None:
         raise StoreError(str(store), "there is no store here")
     return read_manifest(store / "runs" / f"{current}.json")
 
 
-def _chosen(store: Path, last: Manifest, doc_ids: Sequence[str], where: str | None) -> pa.Array:
+def _chosen(store: Place, last: Manifest, doc_ids: Sequence[str], where: str | None) -> pa.Array:
     if where is not None:
         documents = open_table(store / "documents.lance", last.tables["documents"])
         found = Attributes(documents).table(["doc_id"], where)["doc_id"].combine_chunks()
@@ -138,12 +138,12 @@ def _chosen(store: Path, last: Manifest, doc_ids: Sequence[str], where: str | No
     return ids
 
 
-def _manifests(store: Path) -> Iterator[Manifest]:
+def _manifests(store: Place) -> Iterator[Manifest]:
     for name in reversed(run_names(store)):
         yield read_manifest(store / "runs" / f"{name}.json")
 
 
-def _receipt(store: Path, last: Manifest, run: str, ids: pa.Array, reason: str) -> Receipt:
+def _receipt(store: Place, last: Manifest, run: str, ids: pa.Array, reason: str) -> Receipt:
     """Where the documents are now and were in earlier runs."""
     versions: dict[str, list[int]] = {}
     runs: set[str] = set()
@@ -165,8 +165,9 @@ def _receipt(store: Path, last: Manifest, run: str, ids: pa.Array, reason: str) 
             known = IndexManifest.from_json(manifest.index).segments
             segments.update((segment.folder, replace(segment, deleted=None)) for segment in known)
     rows = np.unique(np.concatenate(chunks))
+    files = local_files(store / "index", segments)
     held = {
-        name: len(np.intersect1d(open_segment(store / "index", segment).rows, rows))
+        name: len(np.intersect1d(open_segment(files.path, segment).rows, rows))
         for name, segment in sorted(segments.items())
     }
     hashes = hash_column(ids.cast(pa.large_string())).to_pylist()
@@ -182,7 +183,7 @@ def _receipt(store: Path, last: Manifest, run: str, ids: pa.Array, reason: str) 
     )
 
 
-def _same_content(store: Path, last: Manifest, ids: pa.Array) -> int:
+def _same_content(store: Place, last: Manifest, ids: pa.Array) -> int:
     """Documents that hold the same bytes and stay."""
     version = last.tables.get("documents")
     if version is None:
@@ -220,6 +221,13 @@ def _delete_rows(table: Table, ids: pa.Array) -> U64:
             table.delete(rows["_rowid"].to_numpy())
             table.append(rows.set_column(where, "duplicate_of", none).drop_columns(["_rowid"]))
     return found
+
+
+def _without_rows(store: Place, index: dict[str, Any], run: str, rows: U64) -> dict[str, Any]:
+    before = IndexManifest.from_json(index)
+    files = local_files(store / "index", before.names())
+    name = attempt_name(store, run)
+    return update_index(files.path, before, name, rows, (), before.settings).to_json()
 
 
 def _delete_blobs(tables: dict[str, Table]) -> U64:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +18,7 @@ import pyarrow.compute as pc
 
 from penstock.errors import StoreError
 from penstock.records import HASH, Failure, Read, content_hash, hash_column
-from penstock.store.files import replace_file
+from penstock.store.places import Place, replace_file
 
 _NAME = "forgotten.arrow"
 _RESTORED = b"restored"
@@ -79,7 +78,7 @@ class Forgotten:
         return self.rows["id_hash"].combine_chunks()
 
 
-def read_forgotten(store: Path) -> Forgotten:
+def read_forgotten(store: Place) -> Forgotten:
     """The list of a store; an empty one where nothing was forgotten.
 
     Raises:
@@ -100,7 +99,7 @@ def read_forgotten(store: Path) -> Forgotten:
         ) from err
 
 
-def add_forgotten(store: Path, doc_ids: pa.Array, receipt: str) -> Forgotten:
+def add_forgotten(store: Place, doc_ids: pa.Array, receipt: str) -> Forgotten:
     """Put documents on the list; atomic and durable. The caller holds the lease."""
     known = read_forgotten(store)
     new = doc_ids.filter(pc.invert(known.among(doc_ids)))
@@ -114,7 +113,7 @@ def add_forgotten(store: Path, doc_ids: pa.Array, receipt: str) -> Forgotten:
     return _write(store, pa.concat_tables([known.rows, rows]), known.restored)
 
 
-def drop_forgotten(store: Path, doc_ids: pa.Array) -> Forgotten:
+def drop_forgotten(store: Place, doc_ids: pa.Array) -> Forgotten:
     """Take documents off the list; atomic and durable. The caller holds the lease."""
     known = read_forgotten(store)
     hashes = hash_column(doc_ids.cast(pa.large_string()))
@@ -122,7 +121,7 @@ def drop_forgotten(store: Path, doc_ids: pa.Array) -> Forgotten:
     return _write(store, known.rows.filter(stays), known.restored + 1)
 
 
-def _write(store: Path, rows: pa.Table, restored: int) -> Forgotten:
+def _write(store: Place, rows: pa.Table, restored: int) -> Forgotten:
     rows = rows.sort_by("id_hash").combine_chunks()
     sink = pa.BufferOutputStream()
     schema = FORGOTTEN.with_metadata({_RESTORED: str(restored)})

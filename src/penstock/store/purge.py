@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from penstock.index import IndexManifest
 from penstock.index.update import purge_index
-from penstock.store.files import all_files, fsync_new
 from penstock.store.lease import Lease
 from penstock.store.manifest import publish, read_manifest, run_names, starting_point
+from penstock.store.object_lease import ObjectLease
+from penstock.store.places import Place, attempt_name, flush, known_files, local_files
 from penstock.store.receipts import read_receipts, write_receipt
-from penstock.store.tables import Table
+from penstock.store.tables import Table, named_versions
 
 
-def is_purge_due(store: Path) -> bool:
+def is_purge_due(store: Place) -> bool:
     """Whether documents were forgotten of which files may still hold the bytes."""
     return any(receipt.purged is None for receipt in read_receipts(store))
 
 
-def purge(store: Path, lease: Lease) -> str:
+def purge(store: Place, lease: Lease | ObjectLease) -> str:
     """Publish the last run again in files that hold nothing but its rows.
 
     The progress of an interrupted build is given up: it may hold what was forgotten.
@@ -36,25 +36,29 @@ def purge(store: Path, lease: Lease) -> str:
     """
     last = read_manifest(store / "runs" / f"{run_names(store)[-1]}.json")
     started = time.time()
-    durable = all_files(store)
+    known = known_files(store)
     run = starting_point(store).run
     tables = {}
     for name, version in last.tables.items():
         table = Table(store / f"{name}.lance", version)
         table.purge()
-        tables[name] = table.version
+        tables[name] = table
     index = last.index
     if index is not None:
-        index = purge_index(store / "index", IndexManifest.from_json(index), run).to_json()
-    fsync_new(store, durable)
+        before = IndexManifest.from_json(index)
+        files = local_files(store / "index", before.names())
+        index = purge_index(files.path, before, attempt_name(store, run)).to_json()
+    flush(store, known)
     lease.check()
     counts = last.counts | {"run": run}
-    again = replace(last, run=run, tables=tables, index=index, counts=counts, started=started)
+    again = replace(
+        last, run=run, tables=named_versions(tables), index=index, counts=counts, started=started
+    )
     publish(store, replace(again, finished=time.time()))
     return run
 
 
-def settle_receipts(store: Path, run: str) -> None:
+def settle_receipts(store: Place, run: str) -> None:
     """Note on every receipt that is open that no trace is left since this run."""
     for receipt in read_receipts(store):
         if receipt.purged is None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from penstock.errors import StoreError
-from penstock.store.files import fsync_folder, replace_file
+from penstock.store.places import Place, replace_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +45,15 @@ class Receipt:
         return asdict(self)
 
 
-def write_receipt(store: Path, receipt: Receipt) -> Path:
+def write_receipt(store: Place, receipt: Receipt) -> Place:
     """Keep a receipt under ``receipts/``; atomic and durable."""
-    folder = store / "receipts"
-    if not folder.is_dir():
-        folder.mkdir()
-        fsync_folder(store)
-    path = folder / f"{receipt.run}.json"
+    (store / "receipts").mkdir(exist_ok=True)
+    path = store / "receipts" / f"{receipt.run}.json"
     replace_file(path, json.dumps(receipt.to_json(), indent=1).encode() + b"\n")
     return path
 
 
-def read_receipts(store: Path) -> list[Receipt]:
+def read_receipts(store: Place) -> list[Receipt]:
     """Every receipt of a store, the oldest first.
 
     Raises:
@@ -66,9 +61,9 @@ def read_receipts(store: Path) -> list[Receipt]:
     """
     known = {each.name for each in fields(Receipt)}
     found = []
-    for path in sorted((store / "receipts").glob("*.json"), key=lambda path: path.stem.zfill(20)):
-        if not re.fullmatch(r"\d+", path.stem):
-            continue
+    names = {path.name for path in (store / "receipts").glob("*.json")}
+    for name in sorted(names, key=lambda name: (len(name), name)):
+        path = store / "receipts" / name
         try:
             facts = json.loads(path.read_bytes())
             values = {name: value for name, value in facts.items() if name in known}

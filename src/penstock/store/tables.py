@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -216,11 +216,19 @@ class Table:
 
     def purge(self) -> None:
         """Write every fragment anew that still holds deleted rows; row ids stay."""
-        if self._dataset is not None and any(f.num_deletions for f in self._dataset.get_fragments()):
+        if self._dataset is not None and any(
+            f.num_deletions for f in self._dataset.get_fragments()
+        ):
             self._dataset.optimize.compact_files(
                 target_rows_per_fragment=1 << 20, materialize_deletions_threshold=0.0
             )
             self._dataset.checkout_latest()
+
+
+def named_versions(tables: Mapping[str, Table]) -> dict[str, int]:
+    """What a manifest says of the tables that exist."""
+    versions = {name: table.version for name, table in tables.items()}
+    return {name: version for name, version in versions.items() if version is not None}
 
 
 def take_rows(dataset: Any, row_ids: _RowIds, columns: Iterable[str]) -> pa.Table:
