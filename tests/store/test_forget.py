@@ -219,7 +219,7 @@ def test_forgetting_waits_for_no_other_writer(build: Callable[..., Path]) -> Non
         ps.Store.open(path).forget("jane.md")
 
 
-@pytest.mark.parametrize("point", ["update_index", "fsync_new", "publish", "write_receipt"])
+@pytest.mark.parametrize("point", ["update_index", "flush", "publish", "write_receipt"])
 def test_a_forgetting_that_stops_half_way_is_ended_by_the_next_build(
     point: str, build: Callable[..., Path], docs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
