@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,11 @@ from penstock.store.places import Place, open_place
 from penstock.store.receipts import Receipt, read_receipts
 from penstock.store.search import RERANKED, Hits, Rerank, Searcher, reranked
 from penstock.store.settings import change_settings
+
+if TYPE_CHECKING:
+    from penstock.export import ExportReport
+    from penstock.export.plan import Changed
+    from penstock.loader.formats.manifest import FormatName
 
 TableName = Literal["documents", "verdicts", "edits", "chunks", "failures"]
 
@@ -238,6 +243,55 @@ class Store:
             StoreError: This run has no such table.
         """
         return self._searcher.dataset(table)
+
+    def export(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        format: FormatName = "mds",  # noqa: A002 - as the command names it
+        shard_bytes: int = 64_000_000,
+        where: str | None = None,
+        changed: Changed = "rewrite",
+        compression: str | None = None,
+    ) -> ExportReport:
+        """Write the kept documents into shards that `open_shards` and other libraries read.
+
+        A row has `doc_id`, `text`, `metadata` and, where the run has them, `tokens`. Rows are
+        in the order of `doc_id`. Into a folder that holds an export already only the
+        difference is written: shards without a document that changed or went stay as
+        they are, byte for byte, and documents that are new go into new shards. One
+        that was killed goes on where it was.
+
+        Args:
+            out: The folder: a new or empty one, or that of an earlier export.
+            format: ``"mds"`` (MosaicML Streaming, LitData), ``"webdataset"`` (tar, for
+                WebDataset, Energon and DALI), ``"parquet"`` or ``"lance"``.
+            shard_bytes: Most bytes of a shard before compression.
+            where: A SQL condition over the documents' columns and the metadata's fields.
+            changed: What becomes of a shard with documents that changed or went: it is written
+                anew without them (``"rewrite"``), or stays and the manifest lists their
+                rows, which our reader passes over and others do not (``"tombstone"``).
+            compression: Of whole shards of MDS: ``"zstd"``, ``"gz"``, ``"br"``, ``"bz2"`` or
+                ``"snappy"``, also with a level, as ``"zstd:6"``.
+
+        Raises:
+            ConfigError: An argument is wrong, or the folder holds something else.
+            QueryError: The condition cannot be understood, or nothing satisfies it.
+            LeaseError: Another export into this folder is under way.
+
+        Guarantees: atomic and durable; every shard has a SHA-256 in the manifest.
+        """
+        from penstock.export import export
+
+        return export(
+            self,
+            out,
+            format=format,
+            shard_bytes=shard_bytes,
+            where=where,
+            changed=changed,
+            compression=compression,
+        )
 
     def search(
         self,

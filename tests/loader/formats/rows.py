@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from penstock.export.folder import make_folders
+from penstock.export.writer import Writing, write_shards
 from penstock.loader.formats import mds
 from penstock.loader.formats.manifest import MANIFEST, FormatName, Manifest
-from penstock.store.shard_writer import Writing, make_folders, write_shards
 
 
 def rows_of_tokens(num_rows: int = 200, seed: int = 0) -> pa.Table:
@@ -48,7 +49,7 @@ def write_folder(
 ) -> Path:
     """Write rows into a folder of shards with a manifest, as an export does."""
     make_folders(out)
-    manifest = Manifest(kind=kind, store="", run="", settings={}, tokenizer=None, dtype="uint16")
+    manifest = Manifest(kind=kind, store="", run="")
     how = Writing(kind=kind, shard_bytes=shard_bytes, compression=compression)
     manifest = write_shards([rows], out, manifest, how, lambda manifest: None)
     shards = [

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import ConfigError
+from penstock.export.folder import make_folders
+from penstock.export.writer import Writing, write_shards
 from penstock.loader.formats import mds
 from penstock.loader.formats.manifest import Manifest
 from penstock.loader.shards import open_shards
-from penstock.store.shard_writer import Writing, make_folders, write_shards
 
 # Written by MosaicML Streaming's own writer; see the README there.
 THEIRS = Path(__file__).parents[2] / "data/mds"
@@ -43,7 +44,7 @@ def table() -> pa.Table:
 
 def test_our_writer_gives_the_bytes_of_theirs(tmp_path: Path) -> None:
     rows = table().append_column("row_hash", pa.array([bytes(16)] * 12, pa.binary(16)))
-    manifest = Manifest(kind="mds", store="", run="", settings={}, tokenizer=None, dtype="uint16")
+    manifest = Manifest(kind="mds", store="", run="")
     make_folders(tmp_path)
 
     how = Writing(kind="mds", shard_bytes=2500)

@@ -16,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
@@ -30,6 +30,7 @@ MANIFEST = f"{FOLDER}/manifest.json"
 CHECKPOINT = f"{FOLDER}/checkpoint.json"
 
 FormatName = Literal["lance", "mds", "parquet", "webdataset"]
+FORMATS = get_args(FormatName)
 
 ROWS = pa.schema(
     [
@@ -54,6 +55,7 @@ class Shard:
         rows: Name, bytes and SHA-256 of the file with its documents.
         groups: Rows of each row group, where the format has such.
         entry: What the format's own index says of it.
+        beside: Other files that belong to it.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Shard:
     rows: tuple[str, int, str]
     groups: tuple[int, ...] = ()
     entry: dict[str, Any] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
 
     @property
     def file(self) -> Expected:
@@ -85,12 +88,11 @@ class Manifest:
         kind: Its format.
         store: The store that it came from.
         run: The run of that store.
-        settings: What shaped it: condition, size of shards, compression.
-        tokenizer: Fingerprint of the tokenizer; None without tokens.
-        dtype: Of the tokens; None without.
+        where: The condition that documents satisfy; None for every kept one.
+        tokenizer: Fingerprint of what made the tokens; None without any.
         shards: In the order of their numbers.
         next_number: Of the next shard; a name is never used again.
-        retired: Files of the export before that the next one deletes.
+        retired: Files that the export before had and this one has not.
         indexes: Name, bytes and SHA-256 of each index of the format.
         format: Version of this layout.
     """
@@ -98,9 +100,8 @@ class Manifest:
     kind: FormatName
     store: str
     run: str
-    settings: dict[str, Any]
-    tokenizer: str | None
-    dtype: str | None
+    where: str | None = None
+    tokenizer: str | None = None
     shards: tuple[Shard, ...] = ()
     next_number: int = 0
     retired: tuple[str, ...] = ()
@@ -181,7 +182,7 @@ def named(name: str, data: bytes) -> tuple[str, int, str]:
 
 
 def _shard(facts: Mapping[str, Any]) -> Shard:
-    lists: Sequence[str] = ("dead", "rows", "groups")
+    lists: Sequence[str] = ("dead", "rows", "groups", "beside")
     return Shard(**{**facts, **{name: tuple(facts[name]) for name in lists}})
 
 

@@ -24,7 +24,7 @@ from penstock.loader.formats.manifest import (
     rows_to_bytes,
 )
 from penstock.loader.formats.values import I64, U8
-from penstock.store.files import fsync_folder, replace_file
+from penstock.store.files import replace_file
 
 _HASH = ("sha256",)
 
@@ -158,10 +158,3 @@ def _mds_config(schema: pa.Schema, how: Writing) -> tuple[dict[str, Any], bytes]
         size_limit=how.shard_bytes,
     )
     return facts, json.dumps(facts, sort_keys=True).encode()
-
-
-def make_folders(out: Path) -> None:
-    """The folders of an export, durable."""
-    (out / FOLDER / "rows").mkdir(parents=True, exist_ok=True)
-    for folder in (out / FOLDER, out, out.parent):
-        fsync_folder(folder)

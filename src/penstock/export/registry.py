@@ -1,0 +1,119 @@
+"""Which exports were made of a store, so that it can be told where a document went.
+
+`STORE/exports.json` lists them. The last export into a folder counts; whether a
+folder is still there is asked when someone wants to know what it holds.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.errors import StoreError
+from penstock.loader.cache import Folder
+from penstock.loader.formats.manifest import Manifest, read_manifest, rows_of
+from penstock.store.places import Place, replace_file
+
+NAME = "exports.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """One export of a store.
+
+    Attributes:
+        path: Its folder.
+        format: Of its shards.
+        run: The run that was exported last.
+        where: The condition; None for every kept document.
+        finished: Seconds since the epoch.
+    """
+
+    path: str
+    format: str
+    run: str
+    where: str | None
+    finished: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """One document in one shard of an export.
+
+    Attributes:
+        doc_id: The document.
+        path: The folder of the export.
+        shard: The file in it.
+        row: Its row there.
+        counts: False for a tombstone: the bytes are there, and no reader of ours gives them.
+    """
+
+    doc_id: str
+    path: str
+    shard: str
+    row: int
+    counts: bool
+
+
+def read_exports(store: Place) -> list[Export]:
+    """The exports of a store, by path.
+
+    Raises:
+        StoreError: The list is damaged.
+    """
+    path = store / NAME
+    try:
+        return [Export(**facts) for facts in json.loads(path.read_bytes())]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError) as err:
+        problem = f"the list of exports is damaged ({err}); delete it and export again"
+        raise StoreError(str(path), problem) from err
+
+
+def record_export(store: Place, out: Path, manifest: Manifest, where: str | None) -> None:
+    """Put an export on the store's list, in place of an earlier one into the same folder."""
+    new = Export(
+        path=str(out), format=manifest.kind, run=manifest.run, where=where, finished=time.time()
+    )
+    others = [export for export in read_exports(store) if export.path != new.path]
+    listed = sorted([*others, new], key=lambda export: export.path)
+    data = json.dumps([asdict(export) for export in listed], indent=1).encode()
+    replace_file(store / NAME, data + b"\n")
+
+
+def exported_shards(store: Place, doc_ids: Sequence[str]) -> list[Holding]:
+    """In which shards of which exports some documents lie, tombstones too.
+
+    Exports whose folder is gone, or not of this machine, hold nothing that can be told.
+
+    Raises:
+        ShardError: The manifest of an export is damaged.
+    """
+    wanted = pa.array(doc_ids, pa.string())
+    found = []
+    for export in read_exports(store):
+        place = Folder(Path(export.path))
+        manifest = read_manifest(place)
+        for shard in manifest.shards if manifest is not None else ():
+            names = rows_of(place, shard)["doc_id"]
+            dead = set(shard.dead)
+            mask = pc.is_in(names, value_set=wanted).to_numpy()
+            for row in mask.nonzero()[0].tolist():
+                name = names[row].as_py()
+                found.append(
+                    Holding(
+                        doc_id=name,
+                        path=export.path,
+                        shard=shard.name,
+                        row=row,
+                        counts=row not in dead,
+                    )
+                )
+    return found
