@@ -111,6 +111,62 @@ def build(
     run_build(source, store, flow, verify=verify, strict=strict, quiet=quiet, as_json=json)
 
 
+class Shards(StrEnum):
+    """Formats of an export."""
+
+    mds = "mds"
+    webdataset = "webdataset"
+    parquet = "parquet"
+    lance = "lance"
+
+
+class Changed(StrEnum):
+    """What becomes of a shard with documents that changed or went."""
+
+    rewrite = "rewrite"
+    tombstone = "tombstone"
+
+
+@app.command()
+def export(
+    store: StorePath,
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="A new folder, or that of an earlier export.")
+    ],
+    shards: Annotated[Shards, typer.Option("--format", help="Of the shards.")] = Shards.mds,
+    shard_size: Annotated[
+        str, typer.Option(help="Most bytes of a shard before compression, such as 64MB or 64MiB.")
+    ] = "64MB",
+    where: Annotated[
+        str | None, typer.Option(help="SQL condition over documents and metadata.")
+    ] = None,
+    changed: Annotated[
+        Changed,
+        typer.Option(help="Shards with documents that changed or went: written anew, or marked."),
+    ] = Changed.rewrite,
+    compression: Annotated[
+        str | None, typer.Option(help="Of mds: zstd, gz, br, bz2 or snappy; zstd:6 for a level.")
+    ] = None,
+    run: Run = None,
+    json: Json = False,
+) -> None:
+    """Write the kept documents of STORE into shards for training.
+
+    Rows have doc_id, text, metadata and, where the store has them, tokens. Into the folder of an
+    earlier export only the difference is written; one that was stopped goes on where it was.
+
+    \b
+    Examples:
+      penstock export corpus shards
+      penstock export corpus shards --format webdataset --shard-size 256MB
+      penstock export corpus german --where "lang = 'de'" --changed tombstone
+    """  # noqa: D301 - \b keeps lines as they are
+    from penstock.cli.export import export_shards
+
+    options = {"where": where, "changed": changed.value, "compression": compression}
+    export_shards(store, out, run, shards.value, shard_size, options, as_json=json)
+
+
 class Preset(StrEnum):
     """What a flow is for."""
 
