@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Mix,
         ParagraphDedup,
         Sample,
+        SemanticDedup,
         SubstringDedup,
         UrlFilter,
     )
@@ -81,6 +82,7 @@ _HOMES = {
     "RowError": "penstock.errors",
     "RunReport": "penstock.build.report",
     "Sample": "penstock.decisions",
+    "SemanticDedup": "penstock.decisions",
     "Store": "penstock.store",
     "SubstringDedup": "penstock.decisions",
     "UrlFilter": "penstock.decisions",
@@ -125,6 +127,7 @@ __all__ = [
     "RowError",
     "RunReport",
     "Sample",
+    "SemanticDedup",
     "Store",
     "SubstringDedup",
     "UrlFilter",

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from penstock.build.plan import Plan, make_plan
 from penstock.build.report import RunReport
 from penstock.build.run import Progress, run_plan
 from penstock.decisions import ExactDedup
 from penstock.index import IndexSettings
-from penstock.protocols import Decision, DocumentStep, Source
+from penstock.protocols import Decision, DocumentStep, Source, VectorDecision
 from penstock.steps import Chunk, Embed, Normalize
 
+Step: TypeAlias = DocumentStep | Decision | Chunk | Embed | VectorDecision
 
-def default_steps() -> tuple[DocumentStep | Decision | Chunk | Embed, ...]:
+
+def default_steps() -> tuple[Step, ...]:
     """The steps of a flow that names none: normalise, drop exact duplicates, chunk, embed."""
     return (Normalize(), ExactDedup(), Chunk(), Embed())
 
@@ -25,8 +28,8 @@ class Flow:
     """A source and the steps that its documents go through.
 
     Document steps and decisions come first, in any order, then `Chunk`, then
-    `Embed`; both may be left out. A decision sees only what the decisions
-    before it kept.
+    `Embed`; both may be left out. Decisions by vectors (`SemanticDedup`) stand
+    behind `Embed`. A decision sees only what the decisions before it kept.
 
     Args:
         source: `ps.files`, `ps.jsonl`, `ps.parquet`, or a `penstock.protocols.Source`.
@@ -38,7 +41,7 @@ class Flow:
     """
 
     source: Source
-    steps: Sequence[DocumentStep | Decision | Chunk | Embed] = field(default_factory=default_steps)
+    steps: Sequence[Step] = field(default_factory=default_steps)
     index: IndexSettings = field(default_factory=IndexSettings)
 
     def __post_init__(self) -> None:

@@ -130,3 +130,29 @@ class Cutting(Decision, Protocol):
             (num_rows,) `SPANS`; null where too little would be left, so that the document goes.
         """
         ...
+
+
+@runtime_checkable
+class VectorDecision(Protocol):
+    """A decision that looks at the vectors of all documents; it stands behind `Embed`.
+
+    It has no signature, for vectors are remembered with the chunks; `rule` and
+    settings are as of a `Decision`.
+    """
+
+    @property
+    def rule(self) -> str:
+        """Name of the rule in the verdicts."""
+        ...
+
+    def decide_vectors(self, doc_id: pa.Array, vectors: Any) -> pa.Table:
+        """Which of these documents go.
+
+        Args:
+            doc_id: Documents that all steps before kept and that have a chunk, sorted.
+            vectors: (num_documents, dim) float32; the mean of the chunks' vectors.
+
+        Returns:
+            Table of `VERDICTS` with one row per dropped document, sorted by `doc_id`.
+        """
+        ...

@@ -96,6 +96,7 @@ class Chunks:
         documents: The documents, as of this run.
         edits: What is cut out of them.
         chunks: One row per chunk.
+        spare: Chunks of documents that a decision by vectors dropped.
         encoder: The opened model; None for a flow without `Embed`.
         counts: Updated as the phase goes.
     """
@@ -104,11 +105,13 @@ class Chunks:
     documents: Table
     edits: Edits
     chunks: Table
+    spare: Table
     encoder: Any
     counts: Counts
     _known: KnownVectors | None = None
+    _known_aside: KnownVectors | None = None
     _missing: npt.NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
-    _stale: npt.NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    _stale: list[npt.NDArray[np.uint64]] = field(default_factory=list)
     _rows: list[pa.RecordBatch] = field(default_factory=list)
     _gathered_bytes: int = 0
 
@@ -116,19 +119,24 @@ class Chunks:
         """Find the documents that need cutting, and how many they are."""
         schema = self.plan.chunks_schema(None if self.encoder is None else self.encoder.dim)
         self.chunks.require(schema, keep_rows=False)
+        if self.spare.version is not None:
+            self.spare.require(schema, keep_rows=False)
         if self.encoder is not None:
             self._known = KnownVectors.of(self.chunks, self.plan.embedded_by)
+            if self.spare.num_rows():
+                self._known_aside = KnownVectors.of(self.spare, self.plan.embedded_by)
         documents = self._wanted_chunks(kept)
-        rows = self._present_chunks()
-        stands = pc.and_(
-            rows["current"], pc.is_in(rows["place"], value_set=_one(documents["place"]))
-        )
-        # Their vectors may be wanted by their text, so they stay until the end.
-        self._stale = rows["_rowid"].filter(pc.invert(stands)).to_numpy()
-        have = _one(rows["place"].filter(stands))
-        missing = pc.invert(pc.is_in(documents["place"], value_set=have))
+        wanted = _one(documents["place"])
+        have: list[pa.Array] = []
+        for table in (self.chunks, self.spare):
+            rows = self._present_chunks(table)
+            stands = pc.and_(rows["current"], pc.is_in(rows["place"], value_set=wanted))
+            have.append(_one(rows["place"].filter(stands)))
+            # Their vectors may be wanted by their text, so they stay until the end.
+            self._stale.append(rows["_rowid"].filter(pc.invert(stands)).to_numpy())
+        missing = pc.invert(pc.is_in(wanted, value_set=pa.concat_arrays(have)))
         self._missing = documents["_rowid"].filter(missing).to_numpy()
-        self.counts.chunks_removed = len(self._stale)
+        self.counts.chunks_removed = sum(len(row_ids) for row_ids in self._stale)
         return len(self._missing)
 
     def _wanted_chunks(self, kept: pa.Array) -> pa.Table:
@@ -146,10 +154,10 @@ class Chunks:
         wanted = pa.Table.from_batches(batches, _WANTED)
         return wanted.filter(pc.is_in(wanted["doc_id"], value_set=kept)).drop_columns(["doc_id"])
 
-    def _present_chunks(self) -> pa.Table:
-        """`place`, `_rowid` and whether this model embedded it, of each chunk in the table."""
+    def _present_chunks(self, table: Table) -> pa.Table:
+        """`place`, `_rowid` and whether this model embedded it, of each chunk in a table."""
         batches = []
-        for batch in self.chunks.batches(["doc_id", "cut_key", "embedded_by"]):
+        for batch in table.batches(["doc_id", "cut_key", "embedded_by"]):
             current = pc.equal(batch["embedded_by"], self.plan.embedded_by)
             places = _places(batch["doc_id"], batch["cut_key"])
             columns = [places, _copy(batch["_rowid"]), current]
@@ -195,8 +203,10 @@ class Chunks:
     def finish(self) -> None:
         """Write the rest, and delete the chunks that nothing wants any more."""
         self.flush()
-        self.chunks.delete(self._stale)
-        self.chunks.compact()
+        for table, row_ids in zip((self.chunks, self.spare), self._stale, strict=True):
+            if len(row_ids):
+                table.delete(row_ids)
+            table.compact()
         give_back()
 
     def _cut(self, documents: pa.Table) -> pa.RecordBatch:
@@ -217,11 +227,14 @@ class Chunks:
         return rows
 
     def _embed(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        assert self._known is not None
-        found, known = self._known.find(rows["chunk_hash"])
         vectors = np.empty((rows.num_rows, self.encoder.dim), np.float32)
-        if found.any():
-            vectors[found] = known
+        found = np.zeros(rows.num_rows, np.bool_)
+        for known in (self._known, self._known_aside):
+            asked = np.flatnonzero(~found)
+            if known is not None and len(asked):
+                here, values = known.find(rows["chunk_hash"].take(pa.array(asked)))
+                vectors[asked[here]] = values if here.any() else 0.0
+                found[asked[here]] = True
         texts = rows["text"].filter(pa.array(~found))
         if len(texts):
             vectors[~found] = self.encoder.encode(texts.to_pylist())

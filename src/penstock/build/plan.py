@@ -11,7 +11,7 @@ import pyarrow as pa
 from penstock.errors import ConfigError
 from penstock.fingerprint import fingerprint
 from penstock.index import IndexSettings
-from penstock.protocols import Decision, DocumentStep, Source
+from penstock.protocols import Decision, DocumentStep, Source, VectorDecision
 from penstock.records import CHUNKS, DOCUMENTS, HASH
 from penstock.steps import Chunk, Embed
 
@@ -28,6 +28,7 @@ class Plan:
         chain: Document steps and decisions, in order.
         chunk: Cuts the kept documents; None ends the flow with the documents.
         embed: Embeds the chunks; None leaves them to words alone.
+        vector_decisions: Decisions by the documents' vectors, in order.
         index: How the chunks are indexed.
         reader: Fingerprint of the source: a change reads every item again.
         chain_fingerprint: Of all that a document's row depends on.
@@ -40,6 +41,7 @@ class Plan:
     chain: tuple[DocumentStep | Decision, ...]
     chunk: Chunk | None
     embed: Embed | None
+    vector_decisions: tuple[VectorDecision, ...]
     index: IndexSettings
     reader: str
     chain_fingerprint: str
@@ -106,7 +108,8 @@ class Plan:
 
     def describe(self) -> dict[str, Any]:
         """The flow as the manifest keeps it."""
-        steps = [step for step in (*self.chain, self.chunk, self.embed) if step is not None]
+        ends = (self.chunk, self.embed, *self.vector_decisions)
+        steps = [step for step in (*self.chain, *ends) if step is not None]
         embed = self.embed
         return {
             "source": repr(self.source),
@@ -145,16 +148,20 @@ def make_plan(source: Source, steps: Sequence[object], index: IndexSettings) -> 
     if not isinstance(source, Source):
         raise ConfigError("Flow.source", source, "must be a source, such as ps.files('docs')")
     rest: list[Any] = list(steps)
+    judges: list[Any] = []
+    while rest and isinstance(rest[-1], VectorDecision):
+        judges.insert(0, rest.pop())
     embed = rest.pop() if rest and isinstance(rest[-1], Embed) else None
     chunk = rest.pop() if rest and isinstance(rest[-1], Chunk) else None
     if embed is not None and chunk is None:
         raise ConfigError("Flow.steps", embed, "needs Chunk() right before it")
+    if judges and embed is None:
+        raise ConfigError("Flow.steps", judges[0], "needs Chunk() and Embed() before it")
     cutting: object = None
     for step in rest:
-        if isinstance(step, (Chunk, Embed)):
-            raise ConfigError(
-                "Flow.steps", step, "must come last: document steps, decisions, Chunk, Embed"
-            )
+        if isinstance(step, (Chunk, Embed, VectorDecision)):
+            order = "document steps and decisions, Chunk, Embed, decisions by vectors"
+            raise ConfigError("Flow.steps", step, f"must come last: {order}")
         if isinstance(step, DocumentStep) and cutting is not None:
             raise ConfigError(
                 "Flow.steps",
@@ -175,11 +182,14 @@ def make_plan(source: Source, steps: Sequence[object], index: IndexSettings) -> 
         chain=tuple(rest),
         chunk=chunk,
         embed=embed,
+        vector_decisions=tuple(judges),
         index=index,
         reader=fingerprint(source),
         chain_fingerprint=fingerprint([_REVISION, *rest]),
         # A representation shows every setting, also those that no signature depends on.
-        decided_by=fingerprint([repr(step) for step in rest if isinstance(step, Decision)]),
+        decided_by=fingerprint(
+            [repr(step) for step in (*rest, *judges) if not isinstance(step, DocumentStep)]
+        ),
         cut_fingerprint="" if chunk is None else fingerprint([_REVISION, chunk]),
         embedded_by="" if embed is None else embed.fingerprint(),
     )

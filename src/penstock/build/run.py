@@ -22,6 +22,7 @@ from penstock.build.index import bring_index
 from penstock.build.memory import give_back
 from penstock.build.plan import Plan, step_name
 from penstock.build.report import Counts, FunnelStep, RunReport
+from penstock.build.vectors import judge_vectors
 from penstock.engine import Cancel, Stage, bottleneck, handle_interrupts, run_stages, show_progress
 from penstock.errors import StoreError
 from penstock.store.edits import Edits
@@ -41,9 +42,9 @@ from penstock.store.tables import Table, named_versions, open_table
 
 Progress = Literal["auto", "rich", "plain", "json", "none"]
 
-_PHASES = ("list", "documents", "decide", "chunks", "index", "publish")
+_PHASES = ("list", "documents", "decide", "chunks", "vectors", "index", "publish")
 
-_TABLES = ("items", "documents", "blobs", "failures", "verdicts", "edits", "chunks")
+_TABLES = ("items", "documents", "blobs", "failures", "verdicts", "edits", "chunks", "spare")
 
 
 def run_plan(
@@ -110,25 +111,27 @@ class _Run:
         if work:
             self._documents(documents)
         moved = self._version("documents") != self._start.tables.get("documents")
-        kept: pa.Array | None = None
+        verdicts: pa.Table | None = None
         same_decisions = (flow.get("chain"), flow.get("decisions")) == (
             self._plan.chain_fingerprint,
             self._plan.decided_by,
         )
-        if moved or work or not same_decisions:
-            with self._phase("decide"):
-                decided = decide(self._plan, tables["documents"], tables["edits"])
-                write_edits(tables["edits"], decided.edits)
-                write_verdicts(tables["verdicts"], decided.verdicts)
-                kept = kept_documents(decided.verdicts)
         index = self._start.index
         described = self._plan.describe()
         same_cut = all(flow.get(name) == described[name] for name in ("cut", "embed", "index"))
-        complete = "chunks" in self._start.tables and index is not None
+        same_cut = same_cut and "chunks" in self._start.tables and index is not None
+        by_vectors = bool(self._plan.vector_decisions)
+        if moved or work or not same_decisions or (by_vectors and not same_cut):
+            with self._phase("decide"):
+                decided = decide(self._plan, tables["documents"], tables["edits"])
+                write_edits(tables["edits"], decided.edits)
+                verdicts = decided.verdicts
+                if not by_vectors:
+                    write_verdicts(tables["verdicts"], verdicts)
         if self._plan.chunk is None:
             index = None
-        elif kept is not None or not same_cut or not complete:
-            index = self._chunks_and_index(kept)
+        elif verdicts is not None or not same_cut:
+            index = self._chunks_and_index(verdicts)
         with self._phase("publish"):
             return self._publish(index)
 
@@ -144,10 +147,11 @@ class _Run:
             raise KeyboardInterrupt
         documents.finish()
 
-    def _chunks_and_index(self, kept: pa.Array | None) -> dict[str, Any]:
-        if kept is None:
-            verdicts = self._tables["verdicts"].scan(["doc_id", "verdict"])
-            kept = kept_documents(verdicts.sort_by("doc_id"))
+    def _chunks_and_index(self, verdicts: pa.Table | None) -> dict[str, Any]:
+        """Bring chunks and index in step; verdicts are given where they were found anew."""
+        decided = verdicts
+        if verdicts is None:
+            verdicts = self._tables["verdicts"].scan(["doc_id", "verdict"]).sort_by("doc_id")
         embed = self._plan.embed
         encoder = None if embed is None else embed.open()
         try:
@@ -156,10 +160,11 @@ class _Run:
                 documents=self._tables["documents"],
                 edits=Edits(self._tables["edits"].reader()),
                 chunks=self._tables["chunks"],
+                spare=self._tables["spare"],
                 encoder=encoder,
                 counts=self._counts,
             )
-            total = chunks.prepare(kept)
+            total = chunks.prepare(kept_documents(verdicts))
             with self._pipeline("chunks", total) as run:
                 run_chunks(chunks, run, lambda: self._checkpoint(self._flow_so_far()))
         finally:
@@ -170,8 +175,18 @@ class _Run:
             self._checkpoint(self._flow_so_far())
             raise KeyboardInterrupt
         chunks.finish()
+        if decided is not None:
+            self._judge_vectors(decided)
         with self._phase("index"):
             return self._index()
+
+    def _judge_vectors(self, verdicts: pa.Table) -> None:
+        spare = self._tables["spare"]
+        if self._plan.vector_decisions or spare.num_rows():
+            with self._phase("vectors"):
+                judged = judge_vectors(self._plan, verdicts, self._tables["chunks"], spare)
+                if self._plan.vector_decisions:
+                    write_verdicts(self._tables["verdicts"], judged)
 
     def _flow_so_far(self) -> dict[str, Any]:
         # The documents are of this plan, the chunks not yet all: the next run looks at them.
@@ -196,6 +211,7 @@ class _Run:
 
     def _publish(self, index: dict[str, Any] | None) -> RunReport:
         if self._plan.chunk is None:
+            self._tables["spare"] = Table(self._folder / "spare.lance", None)
             self._tables["chunks"] = Table(self._folder / "chunks.lance", None)
         report = self._report()
         self._durable = flush(self._folder, self._durable)
@@ -301,10 +317,11 @@ def _funnel(plan: Plan, verdicts: pa.Table, failures: pa.Table) -> tuple[FunnelS
         decision = reason.partition(".")[0]
         dropped[decision] = dropped.get(decision, 0) + count
     before = [("list", None), ("read", None), ("decode", None)]
-    steps = [*before, *((step_name(s), getattr(s, "rule", None)) for s in plan.chain)]
+    steps = (*plan.chain, *plan.vector_decisions)
+    named = [*before, *((step_name(s), getattr(s, "rule", None)) for s in steps)]
     rows_in = verdicts.num_rows + failures.num_rows
     funnel = []
-    for name, rule in steps:
+    for name, rule in named:
         lost, gone = failed.pop(name, 0), dropped.pop(rule or "", 0)
         kept = rows_in - lost - gone
         funnel.append(FunnelStep(step=name, rows_in=rows_in, kept=kept, dropped=gone, failed=lost))

@@ -11,6 +11,7 @@ from penstock.decisions.language import Language
 from penstock.decisions.near import MinHashDedup
 from penstock.decisions.paragraphs import LineDedup, ParagraphDedup
 from penstock.decisions.sampling import Limit, Mix, Sample
+from penstock.decisions.semantic import SemanticDedup
 from penstock.decisions.substrings import SubstringDedup
 from penstock.decisions.urls import UrlFilter
 
@@ -30,6 +31,7 @@ __all__ = [
     "Mix",
     "ParagraphDedup",
     "Sample",
+    "SemanticDedup",
     "SubstringDedup",
     "UrlFilter",
 ]

@@ -30,6 +30,10 @@ _RESERVE = 1e-6  # a cosine may be off by so much: equal vectors reach eps=0
 class SemanticDedup:
     """Keep one of the documents whose embeddings point nearly the same way.
 
+    In a flow it stands behind `Embed`; a document's vector is the mean of its chunks'
+    vectors, and one without chunks stays. Chunks of what goes leave the index, and
+    are remembered: when the document kept instead goes, its twin comes back as it was.
+
     Two vectors are linked if their cosine is at least ``1 - eps``. They are
     compared if one lies in one of the `probes` cells of k-means that are nearest to
     the other, so that pairs across a border are found; products are exact.
@@ -93,6 +97,10 @@ class SemanticDedup:
     def rule(self) -> str:
         """The rule's name in the verdicts."""
         return "semantic_duplicate"
+
+    def decide_vectors(self, doc_id: pa.Array, vectors: Any) -> pa.Table:
+        """Which documents are semantic duplicates of one that stays; see `semantic_duplicates`."""
+        return semantic_duplicates(doc_id, vectors, self)
 
 
 @dataclass(frozen=True, slots=True)
