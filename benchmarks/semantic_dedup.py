@@ -77,7 +77,8 @@ def main() -> None:
 def _ours(rows: Any, sample: Any, options: argparse.Namespace) -> dict[str, Any]:
     import pyarrow as pa
 
-    from penstock.decisions.semantic import SemanticDedup, linked_pairs, semantic_duplicates
+    from penstock.decisions.semantic import SemanticDedup, links_of, semantic_duplicates
+    from penstock.decisions.semantic_links import linked_pairs
 
     settings = SemanticDedup(eps=1.0 - options.threshold)
     ids = pa.array([f"{i:07d}" for i in range(len(rows))])
@@ -88,7 +89,7 @@ def _ours(rows: Any, sample: Any, options: argparse.Namespace) -> dict[str, Any]
         dropped = semantic_duplicates(ids, rows, settings).num_rows
         seconds.append(time.perf_counter() - start)
         cpu.append(time.process_time() - used)
-    pairs, _ = linked_pairs(rows, settings)
+    pairs = linked_pairs(links_of(rows, settings))
     mine = np.isin(pairs.left, sample) | np.isin(pairs.right, sample)
     both = zip(pairs.left[mine].tolist(), pairs.right[mine].tolist(), strict=True)
     return {"seconds": seconds, "cpu": cpu, "dropped": dropped, "pairs": set(both)}

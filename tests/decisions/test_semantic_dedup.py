@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
+from penstock.decisions import semantic_links
 from penstock.decisions.semantic import SemanticDedup, semantic_duplicates
 from penstock.errors import ConfigError
 from penstock.records import VERDICTS
@@ -82,6 +84,22 @@ def test_order_and_threads_change_nothing(keep: Any, rule: Any) -> None:
     assert one.equals(other)
     dropped = set(one["doc_id"].to_pylist())
     assert not dropped & set(one["duplicate_of"].to_pylist())
+
+
+@pytest.mark.parametrize("keep", ["first", "hardest"])
+@pytest.mark.parametrize("most", [1, 30, 3000])
+def test_few_pairs_at_once_give_the_same(
+    keep: Any, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, ids = families(1500, dim=8), names(1500)
+    rows[700:900] = rows[0] + rows[700:900] * 0.01  # a crowd of which all are linked
+    settings = SemanticDedup(eps=0.1, keep=keep)
+    expected = semantic_duplicates(ids, rows, settings)
+    bounded = functools.partial(semantic_links.by_representative, most=most)
+    monkeypatch.setattr("penstock.decisions.semantic.by_representative", bounded)
+
+    assert len(expected) > 400
+    assert semantic_duplicates(ids, rows, settings).equals(expected)
 
 
 def test_a_chain_loses_its_links_or_all_but_one() -> None:

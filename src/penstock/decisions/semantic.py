@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -11,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.cluster import KMeans, in_threads, nearest_cells
 from penstock.cores import num_cores
+from penstock.decisions.semantic_links import Links, by_component, by_representative, find_links
 from penstock.errors import ConfigError
 from penstock.kernels import I64
 from penstock.records import VERDICTS
@@ -20,9 +19,6 @@ from penstock.records import VERDICTS
 F32 = npt.NDArray[np.float32]
 
 _DECIDES = {"fingerprint": False}
-_SAMPLE = 64  # points a cell that train the cells
-_ROUNDS = 10
-_ROOM = 1 << 20  # pairs that a thread collects before they are joined
 _RESERVE = 1e-6  # a cosine may be off by so much: equal vectors reach eps=0
 
 
@@ -48,10 +44,11 @@ class SemanticDedup:
     Guarantees: which documents go is a function of the set of documents and vectors
         alone, not of their order or the number of threads.
     Cost: ``n * probes / clusters`` comparisons a document; memory: two copies of the vectors
-        in float32 and some 150 bytes for each linked pair; equal vectors count once.
+        in float32, and at most a gigabyte of linked pairs, however many there are.
 
     Source: Abbas et al. 2023 (SemDeDup). Differs: cells overlap; a chain of pairs
-        does not drop what is far from all that stays.
+        does not drop what is far from all that stays; cells are trained on a sample
+        drawn by hashes of the vectors, so that no history changes it.
     """
 
     revision: ClassVar[int] = 1
@@ -69,7 +66,7 @@ class SemanticDedup:
     )
     """What linked documents come to; see above."""
     seed: int = field(default=0, metadata=_DECIDES)
-    """Of the sample and the start of k-means."""
+    """Of the start of k-means."""
 
     def __post_init__(self) -> None:
         if isinstance(self.eps, bool) or not isinstance(self.eps, (int, float)):
@@ -101,15 +98,6 @@ class SemanticDedup:
     def decide_vectors(self, doc_id: pa.Array, vectors: Any) -> pa.Table:
         """Which documents are semantic duplicates of one that stays; see `semantic_duplicates`."""
         return semantic_duplicates(doc_id, vectors, self)
-
-
-@dataclass(frozen=True, slots=True)
-class Pairs:
-    """Pairs that are linked: places of the documents, `left` before `right`, and their cosine."""
-
-    left: I64
-    right: I64
-    cosine: F32
 
 
 def semantic_duplicates(
@@ -144,8 +132,9 @@ def semantic_duplicates(
     # Equal vectors, as equal texts have them, count once: of n there would be n**2 / 2 pairs.
     first, group = _distinct(units)
     distinct = units if len(first) == len(units) else units[first]
-    pairs, distance = linked_pairs(distinct, settings, num_threads=num_threads)
-    stays, cosine = _survivors(distinct, pairs, distance, settings)
+    stays, cosine = _survivors(
+        distinct, settings, num_cores() if num_threads is None else num_threads
+    )
     kept = first[stays[group]]
     score = np.where(stays[group] == group, np.float32(1.0), cosine[group])
     dropped = np.flatnonzero(kept != np.arange(len(kept)))
@@ -159,28 +148,6 @@ def semantic_duplicates(
         },
         schema=VERDICTS,
     )
-
-
-def linked_pairs(
-    units: F32, settings: SemanticDedup, *, num_threads: int | None = None
-) -> tuple[Pairs, F32]:
-    """Pairs of vectors whose cosine reaches the threshold, sorted, each once.
-
-    Args:
-        units: (num_vectors, dim) float32, rows contiguous, of length 1.
-        settings: How.
-        num_threads: None: one for each core.
-
-    Returns:
-        The pairs, and each vector's squared distance to the centre of its cell.
-    """
-    threads = num_cores() if num_threads is None else num_threads
-    num = len(units)
-    if num < 2:
-        none = np.empty(0, np.int64)
-        return Pairs(none, none, np.empty(0, np.float32)), np.zeros(num, np.float32)
-    near, distance = _cells(units, settings, threads)
-    return _compare(units, near, settings, threads), distance
 
 
 def _rows(vectors: Any) -> npt.NDArray[Any]:
@@ -228,132 +195,31 @@ def _distinct(units: F32) -> tuple[I64, I64]:
     return np.flatnonzero(group > highest), group
 
 
-def _cells(units: F32, settings: SemanticDedup, threads: int) -> tuple[npt.NDArray[np.int32], F32]:
-    """The nearest cells of each vector, (num, probes), nearest first; the distance to the first."""
-    num = len(units)
-    total = settings.clusters or max(1, round(num**0.5))
-    total = min(total, num)
-    random = np.random.RandomState(settings.seed)
-    sample = np.sort(random.permutation(num)[: total * _SAMPLE])
-    drawn = units if len(sample) == num else units[sample]
-    means = KMeans(
-        total,
-        init="random",
-        n_init=1,
-        max_iter=_ROUNDS,
-        random_state=settings.seed,
-        n_jobs=threads,
-    ).fit(drawn)
-    centres = means.cluster_centers_.astype(np.float64)
-    return nearest_cells(units, centres, min(settings.probes, total), threads)
+def links_of(units: F32, settings: SemanticDedup, *, num_threads: int | None = None) -> Links:
+    """Vectors of length 1, ready to be compared; all pairs of it: `linked_pairs`."""
+    return find_links(
+        units,
+        least=1.0 - settings.eps - _RESERVE,
+        clusters=settings.clusters,
+        probes=settings.probes,
+        seed=settings.seed,
+        num_threads=num_cores() if num_threads is None else num_threads,
+    )
 
 
-def _compare(
-    units: F32, near: npt.NDArray[np.int32], settings: SemanticDedup, threads: int
-) -> Pairs:
-    """Compare, for each cell, who is at home there with who has it among the nearest."""
-    num, probes = near.shape
-    total = int(near.max()) + 1
-    homes = _members(near[:, 0], total)
-    guests = _members(near.reshape(-1), total)
-    threshold = np.float32(1.0 - settings.eps - _RESERVE)
-
-    def one(cell: int) -> Pairs:
-        home = homes(cell)
-        visitors = guests(cell) // probes
-        return _pairs_of(units, home, visitors, threshold)
-
-    found = in_threads(threads, one, range(total))
-    left = np.concatenate([p.left for p in found])
-    right = np.concatenate([p.right for p in found])
-    cosine = np.concatenate([p.cosine for p in found])
-    _, first = np.unique(left * num + right, return_index=True)
-    return Pairs(left[first], right[first], np.minimum(cosine[first], np.float32(1.0)))
-
-
-def _members(cells: npt.NDArray[np.int32], total: int) -> Callable[[int], I64]:
-    order = np.argsort(cells, kind="stable")
-    ends = np.concatenate(([0], np.cumsum(np.bincount(cells, minlength=total))))
-    return lambda cell: order[ends[cell] : ends[cell + 1]]
-
-
-def _pairs_of(units: F32, home: I64, visitors: I64, threshold: np.float32) -> Pairs:
-    from penstock.kernels import kmeans
-
-    dim = units.shape[1]
-    room, mean = kmeans.tiles(dim, np.float32), np.zeros(dim, np.float32)
-    parts = []
-    for columns in _slices(home, 1024):  # panels that stay in the second cache
-        panels = kmeans.panels_of(units[columns])
-        start = 0
-        while start < len(visitors):
-            left, right = np.empty(_ROOM, np.int64), np.empty(_ROOM, np.int64)
-            cosine = np.empty(_ROOM, np.float32)
-            found, start = kmeans.pairs_reaching(
-                units,
-                visitors,
-                mean,
-                panels,
-                columns,
-                threshold,
-                room,
-                left,
-                right,
-                cosine,
-                0,
-                start,
-            )
-            parts.append((left[:found].copy(), right[:found].copy(), cosine[:found].copy()))
-    if not parts:
-        none = np.empty(0, np.int64)
-        return Pairs(none, none, np.empty(0, np.float32))
-    return Pairs(*(np.concatenate([part[i] for part in parts]) for i in range(3)))
-
-
-def _slices(array: I64, size: int) -> Iterator[I64]:
-    for first in range(0, len(array), size):
-        yield array[first : first + size]
-
-
-def _survivors(units: F32, pairs: Pairs, distance: F32, settings: SemanticDedup) -> tuple[I64, F32]:
-    """Who stays for each document, itself or another; and the cosine of the two."""
+def _survivors(units: F32, settings: SemanticDedup, num_threads: int | None) -> tuple[I64, F32]:
+    """Who stays for each vector, itself or another; and the cosine of the two."""
     num = len(units)
     places = np.arange(num)
+    if num < 2:
+        return places, np.full(num, -np.inf, np.float32)
+    links = links_of(units, settings, num_threads=num_threads)
     order = places
     if settings.keep != "first":
-        first = distance if settings.keep == "easiest" else -distance
+        first = links.distance if settings.keep == "easiest" else -links.distance
         order = np.lexsort((places, first))
-    rank = np.empty(num, np.int64)
-    rank[order] = places
-    if settings.rule_of_links == "component":
-        return _by_component(units, pairs, order, rank)
-    from penstock.kernels import kmeans
-
-    ends = np.concatenate((pairs.left, pairs.right))
-    by_row = np.argsort(ends, kind="stable")
-    firsts = np.concatenate(([0], np.cumsum(np.bincount(ends, minlength=num))))
-    others = np.concatenate((pairs.right, pairs.left))[by_row]
-    scores = np.concatenate((pairs.cosine, pairs.cosine))[by_row]
-    kept, best = places.copy(), np.full(num, -np.inf, np.float32)
-    kmeans.represent(firsts, others, scores, order, rank, kept, best)
-    return kept, best
-
-
-def _by_component(units: F32, pairs: Pairs, order: I64, rank: I64) -> tuple[I64, F32]:
-    """The first of each component stays; the cosine with it is computed, linked or not."""
-    from penstock.kernels import components
-
-    roots = np.arange(len(units))
-    components.join(roots, rank[pairs.left], rank[pairs.right])
-    components.roots(roots)  # of ranks: the root is the first of its component
-    kept = np.empty(len(units), np.int64)
-    kept[order] = order[roots]
-    moved = np.flatnonzero(kept != np.arange(len(units)))
-    best = np.full(len(units), -np.inf, np.float32)
-    for first in range(0, len(moved), 1 << 14):
-        rows = moved[first : first + (1 << 14)]
-        best[rows] = np.minimum(np.einsum("ij,ij->i", units[rows], units[kept[rows]]), 1.0)
-    return kept, best
+    by = by_component if settings.rule_of_links == "component" else by_representative
+    return by(links, order)
 
 
 def _wrong(name: str, value: object, problem: str) -> ConfigError:
