@@ -17,10 +17,10 @@ ROOT = Path(penstock.__file__).parent
 
 # Each layer may import from those before it and from itself.
 LAYERS = [
-    {"arrays", "errors", "records", "cores", "fingerprint", "protocols"},
+    {"arrays", "errors", "records", "cores", "fingerprint", "protocols", "tiers"},
     {"kernels", "models"},
     {"cluster", "vectors", "words"},
-    {"sources", "steps", "decisions", "engine", "index", "loader"},
+    {"sources", "steps", "decisions", "engine", "index", "loader", "tokens"},
     {"store", "export"},
     {"build"},
     {"flow"},
@@ -38,7 +38,7 @@ PACKAGES = [
     "loader",
     "models",
 ]
-PACKAGES += ["sources", "steps", "store", "vectors", "words"]
+PACKAGES += ["sources", "steps", "store", "tokens", "vectors", "words"]
 
 
 def _layer(module: str) -> int:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from penstock.loader import ArraySamples, Loader, Mixture, Part, open_shards
     from penstock.models.cross_encoder import CrossEncoder
     from penstock.sources import files, jsonl, parquet
-    from penstock.steps import C4Lines, Chunk, Embed, Keep, Map, Normalize, RedactPII
+    from penstock.steps import C4Lines, Chunk, Embed, Keep, Map, Normalize, RedactPII, Tokenize
     from penstock.store import Hit, Hits, Store
 
 # Where each public name lives. They load when first used, so that a command
@@ -85,6 +85,7 @@ _HOMES = {
     "SemanticDedup": "penstock.decisions",
     "Store": "penstock.store",
     "SubstringDedup": "penstock.decisions",
+    "Tokenize": "penstock.steps",
     "UrlFilter": "penstock.decisions",
     "files": "penstock.sources",
     "jsonl": "penstock.sources",
@@ -130,6 +131,7 @@ __all__ = [
     "SemanticDedup",
     "Store",
     "SubstringDedup",
+    "Tokenize",
     "UrlFilter",
     "files",
     "jsonl",

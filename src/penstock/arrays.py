@@ -1,16 +1,20 @@
-"""Map `.npy` files quickly: an index opens dozens of them for every search of a new run."""
+"""Files of arrays: map `.npy` quickly, write it as a stream, and masks as packed bits."""
 
 from __future__ import annotations
 
 import ast
 import math
 import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
 
 _MAGIC = b"\x93NUMPY\x01\x00"
 
@@ -40,6 +44,37 @@ def map_array(path: Path) -> npt.NDArray[Any]:
         array.flags.writeable = False
         return array
     return np.frombuffer(mapped, kind, math.prod(shape), start).reshape(shape)
+
+
+@contextmanager
+def write_array(path: Path, kind: npt.DTypeLike, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
+    """Write a `.npy` file whose bytes come as a stream, in C order: the file to write them to.
+
+    Nothing is mapped, so that a full disk is an error and not a signal.
+    """
+    header = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": shape}
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        yield file
+
+
+def save_mask(path: Path, mask: Mask) -> None:
+    """Write a mask as packed bits, the lowest first."""
+    np.save(path, np.packbits(mask, bitorder="little"))
+
+
+def load_mask(path: Path, num_rows: int) -> Mask:
+    """Read what `save_mask` wrote.
+
+    Raises:
+        OSError: The file cannot be opened.
+        ValueError: It is no mask of so many rows.
+    """
+    bits = map_array(path)
+    if len(bits) != (num_rows + 7) // 8:
+        raise ValueError("wrong number of bits")
+    mask: Mask = np.unpackbits(bits, count=num_rows, bitorder="little").view(np.bool_)
+    return mask
 
 
 @lru_cache(4096)

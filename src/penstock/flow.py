@@ -13,9 +13,9 @@ from penstock.build.run import Progress, run_plan
 from penstock.decisions import ExactDedup
 from penstock.index import IndexSettings
 from penstock.protocols import Decision, DocumentStep, Source, VectorDecision
-from penstock.steps import Chunk, Embed, Normalize
+from penstock.steps import Chunk, Embed, Normalize, Tokenize
 
-Step: TypeAlias = DocumentStep | Decision | Chunk | Embed | VectorDecision
+Step: TypeAlias = DocumentStep | Decision | Chunk | Embed | VectorDecision | Tokenize
 
 
 def default_steps() -> tuple[Step, ...]:
@@ -29,7 +29,8 @@ class Flow:
 
     Document steps and decisions come first, in any order, then `Chunk`, then
     `Embed`; both may be left out. Decisions by vectors (`SemanticDedup`) stand
-    behind `Embed`. A decision sees only what the decisions before it kept.
+    behind `Embed`. `Tokenize` stands before or after these, or alone. A decision
+    sees only what the decisions before it kept.
 
     Args:
         source: `ps.files`, `ps.jsonl`, `ps.parquet`, or a `penstock.protocols.Source`.

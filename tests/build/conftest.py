@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.guarantees.stores import samples_of
+from tests.tokens.tokenizers_json import END, byte_tokenizer
 
 import penstock as ps
 
@@ -35,7 +37,10 @@ def tree(tmp_path: Path) -> Path:
 @pytest.fixture
 def words_flow(tree: Path) -> ps.Flow:
     """The tree without embeddings: every phase but the model."""
-    return ps.Flow(source=ps.files(tree), steps=[ps.Normalize(), ps.ExactDedup(), ps.Chunk()])
+    tokenize = ps.Tokenize(tokenizer=byte_tokenizer(), end_of_document=END)
+    return ps.Flow(
+        source=ps.files(tree), steps=[ps.Normalize(), ps.ExactDedup(), tokenize, ps.Chunk()]
+    )
 
 
 Contents = dict[str, list[dict[str, Any]]]
@@ -54,6 +59,7 @@ def contents() -> Callable[[Path], Contents]:
             "edits": store.edits().to_pylist(),
             "chunks": store.chunks().to_pylist(),
             "failures": failures.drop_columns(["tries"]).to_pylist(),
+            "tokens": [] if store.manifest.tokens is None else samples_of(store),
         }
 
     return read

@@ -34,6 +34,8 @@ class _PowerCutError(Exception):
         "penstock.build.documents.Documents.finish",
         "penstock.build.run.decide",
         "penstock.build.run.write_verdicts",
+        "penstock.build.tokens.Tokens.flush",
+        "penstock.build.tokens.Tokens.finish",
         "penstock.build.chunks.Chunks.flush",
         "penstock.build.chunks.Chunks.finish",
         "penstock.build.index.update_index",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 import penstock as ps
@@ -66,7 +68,19 @@ def read_run(store: ps.Store, queries: Sequence[str] = QUERIES) -> Contents:
     contents["totals"] = [counts[of] for of in ("documents", "kept", "chunks", "failures")]
     if store.manifest.index is not None:
         contents["found"] = {query: _found(store, query) for query in queries}
+    contents["tokens"] = [] if store.manifest.tokens is None else samples_of(store)
     return contents
+
+
+def samples_of(store: ps.Store) -> list[Any]:
+    """What names all samples, and each in its order."""
+    tokens = store.tokens()
+    every = np.arange(tokens.num_samples)
+    values, begins = tokens.gather(every)
+    rows = [values[low:high].tolist() for low, high in pairwise(begins)]
+    names = tokens.doc_ids(every).to_pylist()
+    facts = [tokens.fingerprint, tokens.num_tokens, tokens.lengths(0, len(every)).tolist()]
+    return [*facts, *zip(names, rows, strict=True)]
 
 
 def _rows(store: ps.Store, table: Any) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 )
 from tests.guarantees.stores import Contents, assert_same, read_all, read_run
 from tests.models.tiny_bert import random_weights, write_model
+from tests.tokens.tokenizers_json import END, byte_tokenizer
 
 import penstock as ps
 from penstock.engine import Cancel
@@ -112,6 +113,7 @@ class Recipe:
     cut: ps.Chunk | None = CUT
     model: str | None = "A"
     language: str = "english"
+    tokens: ps.Tokenize | None = None
 
     def flow(self, tree: Path, models: dict[str, Path]) -> ps.Flow:
         """The flow over a folder."""
@@ -132,6 +134,8 @@ class Recipe:
         if self.cut is not None:
             steps.append(self.cut)
             steps.append(None if self.model is None else ps.Embed(model=str(models[self.model])))
+        if self.tokens is not None:
+            steps.append(self.tokens)
         source = ps.files(tree) if self.source == "files" else ps.jsonl(tree / "**/*.jsonl")
         return ps.Flow(
             source=source,
@@ -171,6 +175,11 @@ CHOICES: dict[str, list[Any]] = {
     ],
     "model": [None, "A", "B"],
     "language": ["english", "none"],
+    "tokens": [
+        None,
+        ps.Tokenize(tokenizer=byte_tokenizer()),
+        ps.Tokenize(tokenizer=byte_tokenizer(), end_of_document=END),
+    ],
 }
 _CHANGES = st.sampled_from([(name, value) for name in CHOICES for value in CHOICES[name]])
 _NAMES = st.sampled_from(NAMES)
@@ -181,6 +190,9 @@ _POINTS = [
     "documents.Documents.finish",
     "run.decide",
     "run.write_verdicts",
+    "tokens.Tokens.prepare",
+    "tokens.Tokens.flush",
+    "tokens.Tokens.finish",
     "chunks.Chunks.prepare",
     "chunks.Chunks.flush",
     "chunks.Chunks.finish",
@@ -190,6 +202,7 @@ _POINTS = [
     "run.flush",
     "run.publish",
 ]
+_PHASES = ["documents.Documents", "tokens.Tokens", "chunks.Chunks"]
 
 
 class BrokenOffError(Exception):
@@ -279,7 +292,8 @@ class Histories(RuleBasedStateMachine):
         with _in_small_parts(small):
             counts = self.flow().run(self.store).counts
         tells = (counts.documents_new, counts.documents_changed, counts.documents_removed)
-        assert (*tells, counts.chunks_cut, counts.chunks_removed) == (0, 0, 0, 0, 0)
+        more = (counts.chunks_cut, counts.chunks_removed, counts.documents_tokenized)
+        assert (*tells, *more) == (0, 0, 0, 0, 0, 0)
         assert_same(read_all(self.store), self.expected())
 
     @rule(
@@ -302,7 +316,7 @@ class Histories(RuleBasedStateMachine):
         elif last is not None:
             assert_same(read_all(self.store), last)
 
-    @rule(phase=st.sampled_from(["documents.Documents", "chunks.Chunks"]), nth=st.integers(0, 3))
+    @rule(phase=st.sampled_from(_PHASES), nth=st.integers(0, 3))
     def press_ctrl_c(self, phase: str, nth: int) -> None:
         with _in_small_parts(True), _ctrl_c(phase, nth), suppress(KeyboardInterrupt):
             run = self.flow().run(self.store, verify=self.unseen).run
@@ -351,10 +365,9 @@ def _in_small_parts(small: bool) -> Iterator[None]:
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         if small:
-            for name in ("documents.CHECKPOINT_S", "chunks.CHECKPOINT_S"):
-                patch.setattr(f"penstock.build.{name}", 0.0)
-            for name in ("documents._FLUSH_BYTES", "chunks._FLUSH_BYTES"):
-                patch.setattr(f"penstock.build.{name}", 1)
+            for module in ("documents", "tokens", "chunks"):
+                patch.setattr(f"penstock.build.{module}.CHECKPOINT_S", 0.0)
+                patch.setattr(f"penstock.build.{module}._FLUSH_BYTES", 1)
             for name in ("documents._RECOMPUTE_ROWS", "chunks._WINDOW_ROWS"):
                 patch.setattr(f"penstock.build.{name}", 2)
             # The package has a function of the module's name.

@@ -165,15 +165,9 @@ class Chunks:
         return pa.Table.from_batches(batches, _PRESENT)
 
     def work(self) -> Iterator[pa.Table]:
-        """Batches of documents to cut, of about a megabyte of text."""
+        """Batches of documents to cut."""
         columns = ["doc_id", "media_type", "metadata", "text", "text_hash"]
-        for start in range(0, len(self._missing), _WINDOW_ROWS):
-            ids = self._missing[start : start + _WINDOW_ROWS]
-            rows = self.edits.final(self.documents.take(ids, columns))
-            sizes = pc.binary_length(rows["text"]).to_numpy()
-            cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // _WINDOW_BYTES)) + 1
-            for low, high in zip([0, *cuts], [*cuts, len(rows)], strict=True):
-                yield rows.slice(low, high - low)
+        return text_batches(self.documents, self.edits, self._missing, columns, _WINDOW_BYTES)
 
     def stages(self) -> list[Stage]:
         """Cut, then embed."""
@@ -257,6 +251,22 @@ def run_chunks(
             phase.flush()
             checkpoint()
             saved = time.monotonic()
+
+
+def text_batches(
+    documents: Table,
+    edits: Edits,
+    row_ids: npt.NDArray[np.uint64],
+    columns: list[str],
+    num_bytes: int,
+) -> Iterator[pa.Table]:
+    """These columns of these documents, their texts final, in batches of so many bytes of it."""
+    for start in range(0, len(row_ids), _WINDOW_ROWS):
+        rows = edits.final(documents.take(row_ids[start : start + _WINDOW_ROWS], columns))
+        sizes = pc.binary_length(rows["text"]).to_numpy()
+        cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // num_bytes)) + 1
+        for low, high in zip([0, *cuts], [*cuts, len(rows)], strict=True):
+            yield rows.slice(low, high - low)
 
 
 def cut_keys(cut_fingerprint: str, documents: pa.Table | pa.RecordBatch) -> pa.Array:

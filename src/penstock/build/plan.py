@@ -13,7 +13,7 @@ from penstock.fingerprint import fingerprint
 from penstock.index import IndexSettings
 from penstock.protocols import Decision, DocumentStep, Source, VectorDecision
 from penstock.records import CHUNKS, DOCUMENTS, HASH
-from penstock.steps import Chunk, Embed
+from penstock.steps import Chunk, Embed, Tokenize
 
 # Bumped when decoding, or what a run writes for the same steps, changes.
 _REVISION = 1
@@ -29,12 +29,14 @@ class Plan:
         chunk: Cuts the kept documents; None ends the flow with the documents.
         embed: Embeds the chunks; None leaves them to words alone.
         vector_decisions: Decisions by the documents' vectors, in order.
+        tokenize: Makes tokens of the kept documents; None makes none.
         index: How the chunks are indexed.
         reader: Fingerprint of the source: a change reads every item again.
         chain_fingerprint: Of all that a document's row depends on.
         decided_by: Of the decisions with their thresholds: a change decides anew.
         cut_fingerprint: Of how documents are cut.
         embedded_by: Of the model; "" without one.
+        tokenized_by: Of how tokens are made; "" if they are not.
     """
 
     source: Source
@@ -42,12 +44,14 @@ class Plan:
     chunk: Chunk | None
     embed: Embed | None
     vector_decisions: tuple[VectorDecision, ...]
+    tokenize: Tokenize | None
     index: IndexSettings
     reader: str
     chain_fingerprint: str
     decided_by: str
     cut_fingerprint: str
     embedded_by: str
+    tokenized_by: str
 
     @property
     def decisions(self) -> dict[str, Decision]:
@@ -108,7 +112,7 @@ class Plan:
 
     def describe(self) -> dict[str, Any]:
         """The flow as the manifest keeps it."""
-        ends = (self.chunk, self.embed, *self.vector_decisions)
+        ends = (self.chunk, self.embed, *self.vector_decisions, self.tokenize)
         steps = [step for step in (*self.chain, *ends) if step is not None]
         embed = self.embed
         return {
@@ -136,6 +140,7 @@ class Plan:
                 "fingerprint": self.embedded_by,
             },
             "index": asdict(self.index),
+            "tokens": self.tokenized_by,
         }
 
 
@@ -148,6 +153,7 @@ def make_plan(source: Source, steps: Sequence[object], index: IndexSettings) -> 
     if not isinstance(source, Source):
         raise ConfigError("Flow.source", source, "must be a source, such as ps.files('docs')")
     rest: list[Any] = list(steps)
+    tokenize = _without_tokenize(rest)
     judges: list[Any] = []
     while rest and isinstance(rest[-1], VectorDecision):
         judges.insert(0, rest.pop())
@@ -159,9 +165,9 @@ def make_plan(source: Source, steps: Sequence[object], index: IndexSettings) -> 
         raise ConfigError("Flow.steps", judges[0], "needs Chunk() and Embed() before it")
     cutting: object = None
     for step in rest:
-        if isinstance(step, (Chunk, Embed, VectorDecision)):
-            order = "document steps and decisions, Chunk, Embed, decisions by vectors"
-            raise ConfigError("Flow.steps", step, f"must come last: {order}")
+        if isinstance(step, (Chunk, Embed, VectorDecision, Tokenize)):
+            order = "document steps and decisions, Chunk, Embed, decisions by vectors, Tokenize"
+            raise ConfigError("Flow.steps", step, f"must come last and once: {order}")
         if isinstance(step, DocumentStep) and cutting is not None:
             raise ConfigError(
                 "Flow.steps",
@@ -183,6 +189,7 @@ def make_plan(source: Source, steps: Sequence[object], index: IndexSettings) -> 
         chunk=chunk,
         embed=embed,
         vector_decisions=tuple(judges),
+        tokenize=tokenize,
         index=index,
         reader=fingerprint(source),
         chain_fingerprint=fingerprint([_REVISION, *rest]),
@@ -192,7 +199,18 @@ def make_plan(source: Source, steps: Sequence[object], index: IndexSettings) -> 
         ),
         cut_fingerprint="" if chunk is None else fingerprint([_REVISION, chunk]),
         embedded_by="" if embed is None else embed.fingerprint(),
+        tokenized_by="" if tokenize is None else tokenize.fingerprint(),
     )
+
+
+def _without_tokenize(steps: list[Any]) -> Tokenize | None:
+    """Take `Tokenize` out of the end of a flow, where it may stand on either side of the others."""
+    for at in range(len(steps) - 1, -1, -1):
+        if isinstance(steps[at], Tokenize):
+            return steps.pop(at)  # type: ignore[no-any-return]
+        if not isinstance(steps[at], (Chunk, Embed, VectorDecision)):
+            break
+    return None
 
 
 def step_name(step: object) -> str:

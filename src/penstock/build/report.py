@@ -26,6 +26,9 @@ class Counts:
         chunks_removed: Chunks taken out.
         chunks_embedded: Vectors computed in this run.
         vectors_reused: Chunks cut whose vector was known by their text.
+        documents_tokenized: Documents whose tokens were made in this run.
+        tokens_reused: Documents that came and whose tokens were known by their text.
+        tokens_removed: Documents whose tokens were taken out.
     """
 
     items_listed: int = 0
@@ -43,6 +46,9 @@ class Counts:
     chunks_removed: int = 0
     chunks_embedded: int = 0
     vectors_reused: int = 0
+    documents_tokenized: int = 0
+    tokens_reused: int = 0
+    tokens_removed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +76,7 @@ class RunReport:
         documents: Documents in the store.
         kept: Documents that every decision kept.
         chunks: Chunks in the store.
+        tokens: Tokens in the store.
         failures: Rows in the failures table.
         seconds: Wall time by phase.
         stages: Accounting of each phase's stages, as `penstock.engine` gives it.
@@ -82,6 +89,7 @@ class RunReport:
     documents: int
     kept: int
     chunks: int
+    tokens: int
     failures: int
     seconds: dict[str, float] = field(default_factory=dict)
     stages: dict[str, list[dict[str, Any]]] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from penstock.build.index import bring_index
 from penstock.build.memory import give_back
 from penstock.build.plan import Plan, step_name
 from penstock.build.report import Counts, FunnelStep, RunReport
+from penstock.build.tokens import Tokens, run_tokens
 from penstock.build.vectors import judge_vectors
 from penstock.engine import Cancel, Stage, bottleneck, handle_interrupts, run_stages, show_progress
 from penstock.errors import StoreError
@@ -42,7 +43,7 @@ from penstock.store.tables import Table, named_versions, open_table
 
 Progress = Literal["auto", "rich", "plain", "json", "none"]
 
-_PHASES = ("list", "documents", "decide", "chunks", "vectors", "index", "publish")
+_PHASES = ("list", "documents", "decide", "chunks", "vectors", "tokens", "index", "publish")
 
 _TABLES = ("items", "documents", "blobs", "failures", "verdicts", "edits", "chunks", "spare")
 
@@ -86,6 +87,8 @@ class _Run:
             name: Table(folder / f"{name}.lance", self._start.tables.get(name)) for name in _TABLES
         }
         self._forgotten = read_forgotten(folder)
+        self._tokens = self._start.tokens
+        self._clear_tokens: Callable[[], None] = lambda: None
         self._counts = Counts()
         self._seconds: dict[str, float] = {}
         self._stages: dict[str, list[dict[str, Any]]] = {}
@@ -128,10 +131,15 @@ class _Run:
                 verdicts = decided.verdicts
                 if not by_vectors:
                     write_verdicts(tables["verdicts"], verdicts)
-        if self._plan.chunk is None:
+        moves = self._plan.chunk is not None and (verdicts is not None or not same_cut)
+        if moves:
+            self._make_chunks(verdicts)
+        self._make_tokens(decided=verdicts is not None)
+        if moves:
+            with self._phase("index"):
+                index = self._index()
+        elif self._plan.chunk is None:
             index = None
-        elif verdicts is not None or not same_cut:
-            index = self._chunks_and_index(verdicts)
         with self._phase("publish"):
             return self._publish(index)
 
@@ -147,11 +155,48 @@ class _Run:
             raise KeyboardInterrupt
         documents.finish()
 
-    def _chunks_and_index(self, verdicts: pa.Table | None) -> dict[str, Any]:
-        """Bring chunks and index in step; verdicts are given where they were found anew."""
+    def _make_tokens(self, *, decided: bool) -> None:
+        """Bring the tokens in step with the verdicts, which are written."""
+        plan = self._plan
+        if plan.tokenize is None:
+            self._tokens = None
+            return
+        same = self._start.flow.get("tokens") == plan.tokenized_by
+        if not decided and same and self._tokens is not None:
+            return
+        tokens = Tokens(
+            plan=plan,
+            documents=self._tables["documents"],
+            edits=Edits(self._tables["edits"].reader()),
+            place=self._folder / "tokens",
+            previous=self._tokens,
+            name=attempt_name(self._folder, self._start.run),
+            counts=self._counts,
+            tell=self._shown.message,
+        )
+
+        def save() -> None:
+            self._tokens = tokens.progress()
+            self._checkpoint(self._flow_so_far())
+
+        total = tokens.prepare(kept_documents(self._verdicts()))
+        with self._pipeline("tokens", total) as run:
+            run_tokens(tokens, run, save)
+        if self._cancel.is_set():
+            tokens.flush()
+            save()
+            raise KeyboardInterrupt
+        self._tokens = tokens.finish()
+        self._clear_tokens = tokens.clear
+
+    def _verdicts(self) -> pa.Table:
+        return self._tables["verdicts"].scan(["doc_id", "verdict"]).sort_by("doc_id")
+
+    def _make_chunks(self, verdicts: pa.Table | None) -> None:
+        """Bring chunks in step; verdicts are given where they were found anew."""
         decided = verdicts
         if verdicts is None:
-            verdicts = self._tables["verdicts"].scan(["doc_id", "verdict"]).sort_by("doc_id")
+            verdicts = self._verdicts()
         embed = self._plan.embed
         encoder = None if embed is None else embed.open()
         try:
@@ -177,8 +222,6 @@ class _Run:
         chunks.finish()
         if decided is not None:
             self._judge_vectors(decided)
-        with self._phase("index"):
-            return self._index()
 
     def _judge_vectors(self, verdicts: pa.Table) -> None:
         spare = self._tables["spare"]
@@ -219,6 +262,7 @@ class _Run:
         report.seconds["total"] = time.time() - self._started
         manifest = self._manifest(self._plan.describe() | self._made_under())
         publish(self._folder, replace(manifest, index=index, counts=report.to_json()))
+        self._clear_tokens()  # of pieces that a checkpoint has named until now
         return report
 
     def _report(self) -> RunReport:
@@ -231,6 +275,7 @@ class _Run:
             documents=self._tables["documents"].num_rows(),
             kept=int(pc.sum(pc.equal(verdicts["verdict"], "kept")).as_py() or 0),
             chunks=self._tables["chunks"].num_rows(),
+            tokens=0 if self._tokens is None else self._tokens["num_tokens"],
             failures=failures.num_rows,
             seconds=self._seconds,
             stages=self._stages,
@@ -249,6 +294,7 @@ class _Run:
             run=self._start.run,
             tables=named_versions(self._tables),
             flow=flow,
+            tokens=self._tokens,
             started=self._started,
             finished=time.time(),
             penstock=__version__,

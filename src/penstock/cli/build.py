@@ -102,6 +102,12 @@ def summary(report: RunReport, store: str) -> str:
         f"({counts.chunks_cut:,} cut, {counts.chunks_embedded:,} embedded, "
         f"{counts.vectors_reused:,} vectors reused, {counts.chunks_removed:,} removed)",
     ]
+    if report.tokens:
+        lines.append(
+            f"  tokens     {report.tokens:,} in the store "
+            f"({counts.documents_tokenized:,} documents tokenized, "
+            f"{counts.tokens_reused:,} known by their text, {counts.tokens_removed:,} removed)"
+        )
     if report.failures:
         lines.append(f"  failures   {report.failures:,}; see: penstock failures {store}")
     if report.bottleneck:

@@ -61,6 +61,7 @@ def show_status(store: str, run: str | None, *, as_json: bool) -> None:
         f"Run {manifest.run}, published {_when(manifest)}, {size / 1e6:,.1f} MB on disk\n"
         f"Source {manifest.flow['source']}\n"
         f"{counts['documents']:,} documents, {counts['kept']:,} kept; {counts['chunks']:,} chunks; "
+        f"{_tokens(counts)}"
         f"{counts['failures']:,} failures\n"
     )
     rows = [["step", "in", "kept", "dropped", "failed"]]
@@ -71,6 +72,11 @@ def show_status(store: str, run: str | None, *, as_json: bool) -> None:
     rules = _rules(opened)
     if rules:
         typer.echo("\n" + columns([["rule", "dropped"], *([r, f"{n:,}"] for r, n in rules)]))
+
+
+def _tokens(counts: dict[str, Any]) -> str:
+    """How many tokens, with a separator; nothing where there are none."""
+    return f"{counts['tokens']:,} tokens; " if counts.get("tokens") else ""
 
 
 def _rules(store: Store) -> list[tuple[str, int]]:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.arrays import map_array
+from penstock.arrays import load_mask, map_array
 from penstock.index.passages import Passages, PassagesWriter, damaged
 from penstock.index.settings import IndexSettings
 from penstock.records import hash_column
@@ -269,17 +269,11 @@ def _runs(places: Sequence[I64], order: I64 | None) -> list[tuple[int, I64]]:
     ]
 
 
-def write_deleted(path: Path, deleted: Mask) -> None:
-    """Write which rows are deleted, (num_rows,) bool, as packed bits."""
-    np.save(path, np.packbits(deleted, bitorder="little"))
-
-
 def _read_deleted(path: Path, num_rows: int) -> Mask:
-    bits = _load(path)
-    if len(bits) != (num_rows + 7) // 8:
-        raise damaged(path, "wrong number of bits")
-    mask: Mask = np.unpackbits(bits, count=num_rows, bitorder="little").view(np.bool_)
-    return mask
+    try:
+        return load_mask(path, num_rows)
+    except (OSError, ValueError) as err:
+        raise damaged(path, str(err)) from err
 
 
 def row_ids(batch: pa.RecordBatch) -> U64:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from penstock.arrays import save_mask
 from penstock.errors import StoreError
 from penstock.index.manifest import IndexManifest, SegmentManifest
 from penstock.index.rows import row_set
@@ -26,19 +27,15 @@ from penstock.index.segments import (
     SegmentWriter,
     finish_segment,
     merge_segments,
-    write_deleted,
 )
 from penstock.index.settings import IndexSettings
+from penstock.tiers import first_merged
 from penstock.words.analysis import analysis_version
 
 F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
 
 _NO_ROWS = np.empty(0, np.uint64)
-
-_TIER = 4
-"""A segment is merged while it has fewer live rows than this many times the newer ones."""
-_MAX_DELETED_SHARE = 0.3
 
 
 def update_index(
@@ -87,7 +84,8 @@ def update_index(
     rows, dim = _write_part(part, added, dim, settings)
     gone = row_set(np.concatenate([removed, rows]))
     now = [segment.without(gone) for segment in segments]
-    kept = _first_merged(now, len(rows))
+    sizes = [len(segment.rows) for segment in now]
+    kept = first_merged([segment.num_live for segment in now], sizes, len(rows))
     parts = [segment for segment in now[kept:] if segment.num_live]
     if len(rows) and not parts and _ascending(rows):
         part.rename(new)
@@ -190,22 +188,6 @@ def _with_vectors(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[pa.Record
         yield batch, _embeddings(batch)
 
 
-def _first_merged(segments: list[Segment], num_new: int) -> int:
-    """From which segment on all are merged with the new rows; their number for none."""
-    live = [segment.num_live for segment in segments]
-    sparse = (
-        i
-        for i, segment in enumerate(segments)
-        if live[i] < (1 - _MAX_DELETED_SHARE) * len(segment.rows)
-    )
-    first = next(sparse, len(segments))
-    newer = num_new + sum(live[first:])
-    while first > 0 and live[first - 1] < _TIER * newer:
-        first -= 1
-        newer += live[first]
-    return first
-
-
 def _manifest(
     folder: Path, name: str, old: SegmentManifest, was: Segment, now: Segment
 ) -> SegmentManifest:
@@ -213,7 +195,7 @@ def _manifest(
     if now is was or now.deleted is None:
         return old
     deleted = f"deleted-{name}-of-{old.folder}.npy"
-    write_deleted(folder / deleted, now.deleted)
+    save_mask(folder / deleted, now.deleted)
     return replace(old, deleted=deleted, num_deleted=int(now.deleted.sum()))
 
 

@@ -1,4 +1,4 @@
-"""What happens to documents, one step a file: normalise, a user's own, chunk, embed."""
+"""What happens to documents, one step a file: normalise, a user's own, chunk, embed, tokenize."""
 
 from __future__ import annotations
 
@@ -8,5 +8,6 @@ from penstock.steps.custom import Keep, Map
 from penstock.steps.embed import Embed
 from penstock.steps.normalize import Normalize
 from penstock.steps.redact_pii import RedactPII
+from penstock.steps.tokenize import Tokenize
 
-__all__ = ["C4Lines", "Chunk", "Embed", "Keep", "Map", "Normalize", "RedactPII"]
+__all__ = ["C4Lines", "Chunk", "Embed", "Keep", "Map", "Normalize", "RedactPII", "Tokenize"]

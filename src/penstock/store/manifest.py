@@ -30,6 +30,7 @@ class Manifest:
         tables: Version of each table that exists, by name.
         flow: What was run: source, steps, their settings and fingerprints.
         index: What `penstock.index.IndexManifest.to_json` gave; None without chunks.
+        tokens: What `penstock.tokens.TokensManifest.to_json` gave; None without tokens.
         counts: What the run did and what the store holds after it.
         started: Seconds since the epoch.
         finished: Seconds since the epoch.
@@ -41,6 +42,7 @@ class Manifest:
     tables: dict[str, int] = field(default_factory=dict)
     flow: dict[str, Any] = field(default_factory=dict)
     index: dict[str, Any] | None = None
+    tokens: dict[str, Any] | None = None
     counts: dict[str, Any] = field(default_factory=dict)
     started: float = 0.0
     finished: float = 0.0
@@ -143,4 +145,6 @@ def starting_point(store: Place) -> Manifest:
     if current is None:
         return Manifest(run=name)
     last = read_manifest(store / "runs" / f"{current}.json")
-    return Manifest(run=name, tables=last.tables, flow=last.flow, index=last.index)
+    return Manifest(
+        run=name, tables=last.tables, flow=last.flow, index=last.index, tokens=last.tokens
+    )

@@ -28,10 +28,11 @@ from penstock.store.attributes import Attributes, is_internal
 from penstock.store.forget import forget, restore
 from penstock.store.manifest import Manifest, current_run, read_manifest, run_name, run_names
 from penstock.store.objects import ObjectPath
-from penstock.store.places import Place, open_place
+from penstock.store.places import Place, local_files, open_place
 from penstock.store.receipts import Receipt, read_receipts
 from penstock.store.search import RERANKED, Hits, Rerank, Searcher, reranked
 from penstock.store.settings import change_settings
+from penstock.tokens import StoredTokens, TokensManifest
 
 if TYPE_CHECKING:
     from penstock.export import ExportReport
@@ -292,6 +293,31 @@ class Store:
             changed=changed,
             compression=compression,
         )
+
+    def tokens(self, where: str | None = None) -> StoredTokens:
+        """The tokens of the kept documents, as a loader reads them.
+
+        Args:
+            where: A SQL condition over the documents' columns and the metadata's fields.
+
+        Raises:
+            StoreError: This run has no tokens, or a file of theirs is damaged.
+            QueryError: The condition cannot be understood, or no kept document satisfies it.
+        """
+        if self.manifest.tokens is None:
+            raise StoreError(
+                str(self.path),
+                f"run {self.manifest.run} has no tokens; add ps.Tokenize(tokenizer=...) to its "
+                "flow and build again",
+            )
+        manifest = TokensManifest.from_json(self.manifest.tokens)
+        files = local_files(self.path / "tokens", manifest.names())
+        tokens = StoredTokens(files.path, manifest, held=files)
+        if where is not None:
+            tokens = tokens.only(self.documents(["doc_id"], where)["doc_id"].combine_chunks())
+            if tokens.num_samples == 0:
+                raise QueryError(f"where {where!r}", "no kept document satisfies it")
+        return tokens
 
     def search(
         self,
