@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from penstock.build.plan import Plan, make_plan
 from penstock.build.report import RunReport
 from penstock.build.run import Progress, run_plan
+from penstock.build.watch import Batch, watch_plan
 from penstock.decisions import ExactDedup
 from penstock.index import IndexSettings
 from penstock.protocols import Decision, DocumentStep, Source, VectorDecision
@@ -87,3 +89,27 @@ class Flow:
         but for about 100 bytes a document and 60 a chunk.
         """
         return run_plan(self.plan(), store, verify=verify, progress=progress)
+
+    def watch(
+        self, store: str | os.PathLike[str], *, stop: threading.Event | None = None
+    ) -> Iterator[Batch]:
+        """Bring a store in step, then keep it so: what changes in the source is a run soon after.
+
+        A run that fails is tried again, at the next change or after a while;
+        only the first one's error is raised. Ends when `stop` is set, or by Ctrl-C.
+
+        Args:
+            store: As for `run`. If it lies in the source, it is not watched.
+            stop: Set it from another thread to end.
+
+        Yields:
+            The runs, the first one too unless the store was in step already.
+
+        Raises:
+            ConfigError: The source is not a folder or file of this machine.
+            MissingExtra: The extra `watch` is not installed.
+
+        Cost: 0.3 to 0.5 s from saving a file to where it is found, in a store of
+            10,000 documents; the source is listed, and all signatures are decided on.
+        """
+        return watch_plan(self.plan, store, stop)

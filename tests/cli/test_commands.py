@@ -59,6 +59,7 @@ def docs(tmp_path: Path) -> Path:
     "command",
     [
         "build",
+        "watch",
         "init",
         "search",
         "status",

@@ -18,6 +18,7 @@ from penstock.build.chunks import Chunks, run_chunks
 from penstock.build.decide import decide, kept_documents, write_verdicts
 from penstock.build.documents import Documents, run_documents
 from penstock.build.edits import write_edits
+from penstock.build.encoders import HeldEncoder
 from penstock.build.index import bring_index
 from penstock.build.memory import give_back
 from penstock.build.plan import Plan, step_name
@@ -29,7 +30,14 @@ from penstock.errors import StoreError
 from penstock.store.edits import Edits
 from penstock.store.forgotten import read_forgotten
 from penstock.store.lease import Lease, take_lease
-from penstock.store.manifest import Manifest, publish, save_checkpoint, starting_point
+from penstock.store.manifest import (
+    Manifest,
+    current_run,
+    publish,
+    read_manifest,
+    save_checkpoint,
+    starting_point,
+)
 from penstock.store.object_lease import ObjectLease
 from penstock.store.objects import ObjectPath
 from penstock.store.places import (
@@ -52,6 +60,31 @@ def run_plan(
     plan: Plan, store: str | os.PathLike[str], *, verify: bool, progress: Progress
 ) -> RunReport:
     """See `penstock.Flow.run`."""
+    with HeldEncoder() as encoder:
+        report = run_once(plan, store, encoder, verify=verify, progress=progress)
+    assert report is not None
+    return report
+
+
+def run_once(
+    plan: Plan,
+    store: str | os.PathLike[str],
+    encoder: HeldEncoder,
+    *,
+    verify: bool = False,
+    progress: Progress = "none",
+    only_changes: bool = False,
+) -> RunReport | None:
+    """One run.
+
+    Args:
+        plan: The flow.
+        store: The store's folder or URL.
+        encoder: What opens the model; it stays open for the caller.
+        verify: True reads every item.
+        progress: How to show progress.
+        only_changes: True publishes nothing, and returns None, where nothing changed.
+    """
     folder = open_place(store)
     with _explained(folder):
         (folder / "runs").mkdir(parents=True, exist_ok=True)
@@ -62,7 +95,8 @@ def run_plan(
             _told(shown),
             handle_interrupts(cancel, shown.message),
         ):
-            return _Run(plan, folder, lease, cancel, shown, verify=verify).go()
+            run = _Run(plan, folder, lease, cancel, shown, encoder, verify=verify)
+            return run.go(only_changes=only_changes)
 
 
 class _Run:
@@ -75,10 +109,12 @@ class _Run:
         lease: Lease | ObjectLease,
         cancel: Cancel,
         shown: Any,
+        encoder: HeldEncoder,
         *,
         verify: bool,
     ) -> None:
         self._plan, self._folder, self._lease = plan, folder, lease
+        self._encoder = encoder
         self._cancel, self._shown, self._verify = cancel, shown, verify
         self._started = time.time()
         self._durable = known_files(folder)
@@ -94,7 +130,7 @@ class _Run:
         self._stages: dict[str, list[dict[str, Any]]] = {}
         self._bottleneck = ("", 0.0)
 
-    def go(self) -> RunReport:
+    def go(self, *, only_changes: bool) -> RunReport | None:
         """Every phase in turn; nothing is visible to readers before the last line."""
         flow = self._start.flow
         tables = self._tables
@@ -131,6 +167,10 @@ class _Run:
                 verdicts = decided.verdicts
                 if not by_vectors:
                     write_verdicts(tables["verdicts"], verdicts)
+        settled = same_cut or (self._plan.chunk is None and index is None)
+        settled = settled and self._has_tokens() and self._is_published()
+        if only_changes and verdicts is None and settled:
+            return None
         moves = self._plan.chunk is not None and (verdicts is not None or not same_cut)
         if moves:
             self._make_chunks(verdicts)
@@ -142,6 +182,22 @@ class _Run:
             index = None
         with self._phase("publish"):
             return self._publish(index)
+
+    def _is_published(self) -> bool:
+        """Whether the state that this run started from is that of the last published run."""
+        current = current_run(self._folder)
+        if current is None:
+            return False
+        last = read_manifest(self._folder / "runs" / f"{current}.json")
+        start = self._start
+        return (start.tables, start.index, start.tokens) == (last.tables, last.index, last.tokens)
+
+    def _has_tokens(self) -> bool:
+        """Whether the tokens are there that the plan asks for, or none if it asks for none."""
+        if self._plan.tokenize is None:
+            return self._tokens is None
+        same = self._start.flow.get("tokens") == self._plan.tokenized_by
+        return bool(same and self._tokens is not None)
 
     def _documents(self, documents: Documents) -> None:
         total = self._counts.items_listed - self._counts.items_unchanged
@@ -161,8 +217,7 @@ class _Run:
         if plan.tokenize is None:
             self._tokens = None
             return
-        same = self._start.flow.get("tokens") == plan.tokenized_by
-        if not decided and same and self._tokens is not None:
+        if not decided and self._has_tokens():
             return
         tokens = Tokens(
             plan=plan,
@@ -198,23 +253,19 @@ class _Run:
         if verdicts is None:
             verdicts = self._verdicts()
         embed = self._plan.embed
-        encoder = None if embed is None else embed.open()
-        try:
-            chunks = Chunks(
-                plan=self._plan,
-                documents=self._tables["documents"],
-                edits=Edits(self._tables["edits"].reader()),
-                chunks=self._tables["chunks"],
-                spare=self._tables["spare"],
-                encoder=encoder,
-                counts=self._counts,
-            )
-            total = chunks.prepare(kept_documents(verdicts))
-            with self._pipeline("chunks", total) as run:
-                run_chunks(chunks, run, lambda: self._checkpoint(self._flow_so_far()))
-        finally:
-            if encoder is not None:
-                encoder.close()
+        open_model = self._encoder.open
+        chunks = Chunks(
+            plan=self._plan,
+            documents=self._tables["documents"],
+            edits=Edits(self._tables["edits"].reader()),
+            chunks=self._tables["chunks"],
+            spare=self._tables["spare"],
+            encoder=None if embed is None else open_model(embed, self._plan.embedded_by),
+            counts=self._counts,
+        )
+        total = chunks.prepare(kept_documents(verdicts))
+        with self._pipeline("chunks", total) as run:
+            run_chunks(chunks, run, lambda: self._checkpoint(self._flow_so_far()))
         if self._cancel.is_set():
             chunks.flush()
             self._checkpoint(self._flow_so_far())

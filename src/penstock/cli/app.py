@@ -167,6 +167,31 @@ def export(
     export_shards(store, out, run, shards.value, shard_size, options, as_json=json)
 
 
+@app.command()
+def watch(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A folder, a glob or a file of this machine.")
+    ],
+    store: StorePath,
+    flow: Annotated[
+        Path | None, typer.Option(help="A flow.py as `penstock init` writes; else a good default.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Bring STORE in step with SOURCE, and keep it so: a saved file is found a moment later.
+
+    Each batch of changes is a run. One that fails is tried again. Ctrl-C ends it.
+
+    \b
+    Examples:
+      penstock watch docs corpus
+      penstock watch docs corpus --flow flow.py --json
+    """  # noqa: D301 - \b keeps lines as they are
+    from penstock.cli.watch import run_watch
+
+    run_watch(source, store, flow, as_json=json)
+
+
 class Preset(StrEnum):
     """What a flow is for."""
 
