@@ -23,7 +23,7 @@ from penstock.index import (
     tune,
 )
 from penstock.index import Hit as IndexHit
-from penstock.records import CHUNKS, DOCUMENTS, EDITS, FAILURES, VERDICTS
+from penstock.records import CHUNKS, DOCUMENTS, EDITS, FAILURES, VERDICTS, content_hash
 from penstock.store.attributes import Attributes, is_internal
 from penstock.store.forget import forget, restore
 from penstock.store.manifest import Manifest, current_run, read_manifest, run_name, run_names
@@ -37,6 +37,7 @@ from penstock.tokens import StoredTokens, TokensManifest
 if TYPE_CHECKING:
     from penstock.export import ExportReport
     from penstock.export.plan import Changed
+    from penstock.loader import Loader
     from penstock.loader.formats.manifest import FormatName
 
 TableName = Literal["documents", "verdicts", "edits", "chunks", "failures"]
@@ -319,6 +320,69 @@ class Store:
                 raise QueryError(f"where {where!r}", "no kept document satisfies it")
         return tokens
 
+    def loader(
+        self,
+        *,
+        seq_len: int | None = None,
+        global_batch_size: int | None = None,
+        max_tokens: int | None = None,
+        seed: int = 0,
+        epoch: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        block_size: int = 256,
+        blocks_per_window: int = 256,
+        last_step: str = "pad",
+        pad_token: int = 0,
+        doc_ids: bool = False,
+        where: str | None = None,
+        tokenizer: str | os.PathLike[str] | None = None,
+    ) -> Loader:
+        """Batches of the kept documents' tokens; see `penstock.loader.Loader` for the arguments.
+
+        Args:
+            seq_len: Tokens of a row, which is packed; or the longest piece of a document.
+            global_batch_size: Rows of a step over all ranks.
+            max_tokens: In its place: tokens of a step over all ranks.
+            seed: Chooses the order, with `epoch`.
+            epoch: The first epoch to serve.
+            rank: Which of the ranks this is.
+            world_size: How many there are.
+            block_size: Neighbours in storage order that stay in one shuffle window.
+            blocks_per_window: Blocks that are shuffled and packed together.
+            last_step: ``"pad"`` or ``"drop"`` what does not fill a whole step.
+            pad_token: The token of padding.
+            doc_ids: Name the documents in each batch.
+            where: Only documents that satisfy this SQL condition.
+            tokenizer: The tokenizer that training uses: another one than made the tokens is
+                an error.
+
+        Raises:
+            ConfigError: An argument is wrong, or tokens were made by another tokenizer.
+            StoreError: This run has no tokens, or a file of theirs is damaged.
+            QueryError: The condition cannot be understood, or no kept document satisfies it.
+        """
+        from penstock.loader import Loader
+
+        samples = self.tokens(where)
+        if tokenizer is not None:
+            _check_tokenizer(samples, tokenizer)
+        return Loader(
+            samples,
+            seq_len=seq_len,
+            global_batch_size=global_batch_size,
+            max_tokens=max_tokens,
+            seed=seed,
+            epoch=epoch,
+            rank=rank,
+            world_size=world_size,
+            block_size=block_size,
+            blocks_per_window=blocks_per_window,
+            last_step=last_step,
+            pad_token=pad_token,
+            doc_ids=doc_ids,
+        )
+
     def search(
         self,
         query: str | None = None,
@@ -541,6 +605,18 @@ class Store:
         if run not in self._others:
             self._others[run] = self.at(run)
         return self._others[run]
+
+
+def _check_tokenizer(tokens: StoredTokens, tokenizer: str | os.PathLike[str]) -> None:
+    from penstock.models import tokenizer_json
+
+    if content_hash(tokenizer_json(tokenizer)) != content_hash(tokens.tokenizer_json()):
+        raise ConfigError(
+            "tokenizer",
+            os.fspath(tokenizer)[:80],
+            "is not the one that made the store's tokens; use that, or build again with "
+            "ps.Tokenize(tokenizer=...) of this one",
+        )
 
 
 def _manifest(folder: Place, run: str | int) -> Manifest:

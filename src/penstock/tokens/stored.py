@@ -110,9 +110,17 @@ class StoredTokens:
         """The `tokenizers.Tokenizer` that made the tokens."""
         from penstock.models import open_tokenizer
 
+        return open_tokenizer(self.tokenizer_json(), self.manifest.tokenizer)
+
+    def tokenizer_json(self) -> bytes:
+        """The JSON of that tokenizer.
+
+        Raises:
+            StoreError: Its file is missing.
+        """
         path = self.folder / self.manifest.tokenizer
         try:
-            return open_tokenizer(path.read_bytes(), str(path))
+            return path.read_bytes()
         except OSError as err:
             raise damaged(path, str(err)) from err
 
