@@ -62,7 +62,8 @@ class Flow:
         Reads, computes and embeds only what is new or changed since the last
         run, and removes what is gone. Ctrl-C finishes what is under way, keeps
         it for the next run and raises `KeyboardInterrupt`; a second one stops
-        at once.
+        at once. Old runs are dropped where they take more than the last, but for
+        the newest 20, those with a tag and those that a reader has open.
 
         Args:
             store: Folder of the store, made if it is not there, or a URL such as

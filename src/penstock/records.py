@@ -137,7 +137,8 @@ CHUNKS = pa.schema(
 `chunk_id` is `doc_id#ordinal`; `heading_path` joins the headings above the
 chunk's start with ` > `. The table adds the document's `title`, `media_type`
 and `metadata`, `cut_key` (hash of all that the row depends on), `embedded_by`
-(the model's fingerprint) and `embedding`, (dim,) float32 of length 1.
+(the model's fingerprint) and `embedding`, (dim,) float16 of length 1 (`Store.chunks`
+gives it as float32).
 """
 
 FAILURES = pa.schema(

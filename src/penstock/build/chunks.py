@@ -232,7 +232,8 @@ class Chunks:
         texts = rows["text"].filter(pa.array(~found))
         if len(texts):
             vectors[~found] = self.encoder.encode(texts.to_pylist())
-        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), self.encoder.dim)
+        halves = pa.array(vectors.astype(np.float16).reshape(-1))
+        column = pa.FixedSizeListArray.from_arrays(halves, self.encoder.dim)
         self.counts.vectors_reused += int(found.sum())
         self.counts.chunks_embedded += len(texts)
         return rows.append_column("embedding", column)

@@ -109,21 +109,9 @@ def write_verdicts(table: Table, verdicts: pa.Table) -> None:
     Cost: reads the table once; writes what differs.
     """
     table.require(VERDICTS, keep_rows=False)
-    before = table.scan(VERDICTS.names)
-    old, new = _row_keys(before), _row_keys(verdicts)
-    stale = before.filter(pc.invert(pc.is_in(old, value_set=new)))
-    fresh = verdicts.filter(pc.invert(pc.is_in(new, value_set=old)))
-    if len(stale):
-        table.delete(stale["_rowid"].to_numpy())
-    table.append(fresh)
-    table.compact()
+    table.replace(verdicts)
 
 
 def kept_documents(verdicts: pa.Table) -> pa.Array:
     """`doc_id` of the documents that every decision kept, sorted."""
     return verdicts.filter(pc.equal(verdicts["verdict"], "kept"))["doc_id"].combine_chunks()
-
-
-def _row_keys(rows: pa.Table) -> pa.Array:
-    texts = [pc.fill_null(rows[name].cast(pa.string()), "\1") for name in VERDICTS.names]
-    return pc.binary_join_element_wise(*texts, "\0").combine_chunks()

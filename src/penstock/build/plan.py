@@ -107,7 +107,8 @@ class Plan:
             pa.field("embedded_by", pa.string(), nullable=False),
         ]
         if dim is not None:
-            extra.append(pa.field("embedding", pa.list_(pa.float32(), dim), nullable=False))
+            # Half precision: the index scores by the same halves, and vectors are most of a store.
+            extra.append(pa.field("embedding", pa.list_(pa.float16(), dim), nullable=False))
         return pa.schema([*CHUNKS, *extra])
 
     def describe(self) -> dict[str, Any]:

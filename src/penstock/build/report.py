@@ -81,6 +81,7 @@ class RunReport:
         seconds: Wall time by phase.
         stages: Accounting of each phase's stages, as `penstock.engine` gives it.
         bottleneck: A sentence on what the longest phase waited for; "" if it ran no stages.
+        runs_dropped: Old runs without a tag that were dropped, as they took more than the last.
     """
 
     run: str
@@ -94,6 +95,7 @@ class RunReport:
     seconds: dict[str, float] = field(default_factory=dict)
     stages: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     bottleneck: str = ""
+    runs_dropped: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The report in JSON types."""

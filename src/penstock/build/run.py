@@ -29,10 +29,12 @@ from penstock.engine import Cancel, Stage, bottleneck, handle_interrupts, run_st
 from penstock.errors import StoreError
 from penstock.store.edits import Edits
 from penstock.store.forgotten import read_forgotten
+from penstock.store.garbage import trim
 from penstock.store.lease import Lease, take_lease
 from penstock.store.manifest import (
     Manifest,
     current_run,
+    newest_versions,
     publish,
     read_manifest,
     save_checkpoint,
@@ -119,8 +121,10 @@ class _Run:
         self._started = time.time()
         self._durable = known_files(folder)
         self._start = starting_point(folder)
+        self._newest = newest_versions(folder, _TABLES)
         self._tables = {
-            name: Table(folder / f"{name}.lance", self._start.tables.get(name)) for name in _TABLES
+            name: Table(folder / f"{name}.lance", self._start.tables.get(name), newest)
+            for name, newest in self._newest.items()
         }
         self._forgotten = read_forgotten(folder)
         self._tokens = self._start.tokens
@@ -305,8 +309,9 @@ class _Run:
 
     def _publish(self, index: dict[str, Any] | None) -> RunReport:
         if self._plan.chunk is None:
-            self._tables["spare"] = Table(self._folder / "spare.lance", None)
-            self._tables["chunks"] = Table(self._folder / "chunks.lance", None)
+            for name in ("spare", "chunks"):
+                path = self._folder / f"{name}.lance"
+                self._tables[name] = Table(path, None, self._newest[name])
         report = self._report()
         self._durable = flush(self._folder, self._durable)
         self._lease.check()
@@ -314,7 +319,8 @@ class _Run:
         manifest = self._manifest(self._plan.describe() | self._made_under())
         publish(self._folder, replace(manifest, index=index, counts=report.to_json()))
         self._clear_tokens()  # of pieces that a checkpoint has named until now
-        return report
+        garbage = trim(self._folder)
+        return report if garbage is None else replace(report, runs_dropped=garbage.dropped)
 
     def _report(self) -> RunReport:
         verdicts = self._tables["verdicts"].scan(["verdict", "rule"])

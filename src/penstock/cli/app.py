@@ -382,6 +382,74 @@ def runs(store: StorePath, json: Json = False) -> None:
     show_runs(store, as_json=json)
 
 
+@app.command()
+def tag(
+    store: StorePath,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The tag; none lists them.")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="A run's number; the last by default.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Forget the tag NAME.")] = False,
+    json: Json = False,
+) -> None:
+    """Give a run a name. It stands for the run wherever one is asked for, and keeps it from gc.
+
+    \b
+    Examples:
+      penstock tag corpus v1
+      penstock tag corpus before-cleaning 12
+      penstock tag corpus v1 --remove
+    """  # noqa: D301 - \b keeps lines as they are
+    from penstock.cli.versions import change_tags
+
+    change_tags(store, name, run, remove=remove, as_json=json)
+
+
+@app.command()
+def rollback(
+    store: StorePath,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's number or a tag.")],
+) -> None:
+    """Publish an earlier run's state again, as the newest run.
+
+    The runs between stay, so a rollback can be rolled back. The next build goes on from here:
+    what the source holds by then comes in again.
+
+    \b
+    Example:
+      penstock rollback corpus v1
+    """  # noqa: D301 - \b keeps lines as they are
+    from penstock.cli.versions import show_rollback
+
+    show_rollback(store, run)
+
+
+@app.command()
+def gc(
+    store: StorePath,
+    keep: Annotated[int, typer.Option(help="How many of the newest runs stay.", min=1)] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be dropped.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Drop old runs, and every file that no kept run names. Runs with a tag stay.
+
+    Builds do it by themselves, but keep the newest 20 runs, and more as long as old runs take
+    less than the last one.
+
+    \b
+    Examples:
+      penstock gc corpus --keep 5 --dry-run
+      penstock gc corpus --keep 5
+    """  # noqa: D301 - \b keeps lines as they are
+    from penstock.cli.versions import show_garbage
+
+    show_garbage(store, keep, dry_run=dry_run, as_json=json)
+
+
 @app.command("eval")
 def evaluate(
     store: StorePath,

@@ -110,6 +110,12 @@ def summary(report: RunReport, store: str) -> str:
         )
     if report.failures:
         lines.append(f"  failures   {report.failures:,}; see: penstock failures {store}")
+    if report.runs_dropped:
+        first, last = report.runs_dropped[0], report.runs_dropped[-1]
+        lines.append(
+            f"  old runs   {len(report.runs_dropped):,} of {first} to {last} dropped, as they took "
+            f"more than the last; to keep one: penstock tag {store} NAME RUN"
+        )
     if report.bottleneck:
         lines.append(f"  bottleneck {report.bottleneck}")
     return "\n".join(lines)

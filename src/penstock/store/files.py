@@ -89,3 +89,23 @@ def fsync_all(paths: Iterable[Path], *, top: Path) -> None:
         # `list` waits, and raises what a thread raised. Folders follow their files.
         list(pool.map(fsync_file, files))
         list(pool.map(fsync_folder, folders))
+
+
+def delete_files(top: Path, names: Iterable[str]) -> None:
+    """Delete files below a folder, and folders that are empty then; durable."""
+    folders: set[Path] = set()
+    for name in sorted(names):
+        path = top / name
+        path.unlink(missing_ok=True)
+        folders.add(path.parent)
+    for folder in sorted(folders, reverse=True):
+        if folder.is_dir():
+            fsync_folder(_without_empty(folder, top))
+
+
+def _without_empty(folder: Path, top: Path) -> Path:
+    """Remove a folder if it is empty, and so those above; the first that is not."""
+    while folder != top and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
+    return folder

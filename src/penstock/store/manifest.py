@@ -11,6 +11,7 @@ it as from any other consistent state, so interrupted work is not done again.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -94,6 +95,23 @@ def run_names(store: Place) -> list[str]:
     current = current_run(store)
     names = (path.stem for path in (store / "runs").glob("*.json") if path.stem.isdigit())
     return sorted((n for n in names if current and int(n) <= int(current)), key=int)
+
+
+def newest_versions(store: Place, tables: Iterable[str]) -> dict[str, int]:
+    """The newest version of each table that a published run names; 0 where none does.
+
+    Cost: reads runs from the newest back, until each table was named: one, as a rule.
+    """
+    found = dict.fromkeys(tables, 0)
+    missing = {name for name in found if (store / f"{name}.lance").is_dir()}
+    for run in reversed(run_names(store)):
+        if not missing:
+            break
+        named = read_manifest(store / "runs" / f"{run}.json").tables
+        # Versions grow from run to run: a rollback, too, makes new ones.
+        found.update((name, named[name]) for name in missing & set(named))
+        missing -= set(named)
+    return found
 
 
 def run_name(run: str | int) -> str:

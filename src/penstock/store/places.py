@@ -106,6 +106,17 @@ def file_sizes(folder: Place) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_size for path in paths}
 
 
+def delete_files(store: Place, names: Iterable[str]) -> None:
+    """Delete these files, and on a local disk the folders that are empty then; durable.
+
+    Those that are gone already are as good as deleted.
+    """
+    if isinstance(store, Path):
+        files.delete_files(store, names)
+    else:
+        store.bucket.delete([(store / name).key for name in names])
+
+
 def lance_options(path: Place) -> dict[str, str] | None:
     """What Lance needs to know besides a table's address."""
     return None if isinstance(path, Path) else path.bucket.options

@@ -30,6 +30,7 @@ from penstock.models import open_encoder
 from penstock.store.attributes import Attributes
 from penstock.store.edits import Edits
 from penstock.store.manifest import Manifest
+from penstock.store.pins import pin
 from penstock.store.places import Place, local_files
 from penstock.store.settings import SearchSettings, read_settings
 from penstock.store.tables import open_table
@@ -113,6 +114,7 @@ class Searcher:
         self._opening = threading.Lock()
         self._encoder: Any = None
         self._known: dict[Path, Segment] = {}
+        pin(self, path / "runs" / f"{manifest.run}.json")
 
     def moved_to(self, manifest: Manifest) -> Searcher:
         """The same store at another run, with what both share open as it is.

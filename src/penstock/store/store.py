@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.errors import ConfigError, QueryError, StoreError
+from penstock.errors import QueryError, StoreError
 from penstock.index import (
     Fusion,
     Measure,
@@ -26,12 +26,15 @@ from penstock.index import Hit as IndexHit
 from penstock.records import CHUNKS, DOCUMENTS, EDITS, FAILURES, VERDICTS, content_hash
 from penstock.store.attributes import Attributes, is_internal
 from penstock.store.forget import forget, restore
-from penstock.store.manifest import Manifest, current_run, read_manifest, run_name, run_names
+from penstock.store.garbage import Garbage, collect_garbage
+from penstock.store.manifest import Manifest, current_run, read_manifest, run_names
 from penstock.store.objects import ObjectPath
 from penstock.store.places import Place, local_files, open_place
 from penstock.store.receipts import Receipt, read_receipts
+from penstock.store.rollback import roll_back
 from penstock.store.search import RERANKED, Hits, Rerank, Searcher, reranked
 from penstock.store.settings import change_settings
+from penstock.store.tags import find_run, read_tags, remove_tag, set_tag
 from penstock.tokens import StoredTokens, TokensManifest
 
 if TYPE_CHECKING:
@@ -80,11 +83,11 @@ class Store:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | ObjectPath, run: str | int | None = None) -> Store:
-        """Open the last published run of a store, or the run named.
+        """Open the last published run of a store, or the run named, by its number or a tag.
 
         Args:
             path: The store's folder, or a URL such as ``s3://bucket/corpus``.
-            run: A run's number; None for the last one.
+            run: A run's number or a tag; None for the last one.
 
         Raises:
             StoreError: There is no store, or no such run.
@@ -133,12 +136,50 @@ class Store:
             return True
 
     def at(self, run: str | int) -> Store:
-        """The store as an earlier run left it.
+        """The store as an earlier run left it, by the run's number or a tag.
 
         Raises:
             StoreError: There is no such run.
         """
         return Store.open(self.path, run)
+
+    def tags(self) -> dict[str, str]:
+        """The run of each tag, by the tag's name."""
+        return read_tags(self.path)
+
+    def tag(self, name: str, run: str | int | None = None) -> None:
+        """Give a run a name that stands for it everywhere, and keep it from being dropped.
+
+        Args:
+            name: A letter, then letters, digits, ``.``, ``_`` and ``-``. If it is
+                another run's, it moves.
+            run: The run; this one by default.
+        """
+        set_tag(self.path, name, self.manifest.run if run is None else run)
+
+    def untag(self, name: str) -> None:
+        """Forget a tag; its run is as any other then."""
+        remove_tag(self.path, name)
+
+    def rollback(self, run: str | int) -> Store:
+        """Publish an earlier run's state again as the newest run; see `roll_back`.
+
+        Returns:
+            The store at the new run; this one still shows its own.
+        """
+        return Store.open(self.path, roll_back(self.path, run))
+
+    def gc(self, *, keep: int = 1, dry_run: bool = False) -> Garbage:
+        """Drop all but the newest runs and those with a tag, and every file that no run names.
+
+        Args:
+            keep: How many of the newest runs stay.
+            dry_run: Only say what would go.
+
+        Raises:
+            LeaseError: Another process is writing the store.
+        """
+        return collect_garbage(self.path, keep=keep, dry_run=dry_run)
 
     def forget(
         self, doc_ids: str | Sequence[str] = (), *, where: str | None = None, reason: str = ""
@@ -426,7 +467,7 @@ class Store:
             facets: Columns whose values are counted over all matches, into ``.facets``.
             highlight: Whether to mark the words that were found, in each hit's ``highlights``.
             explain: Whether to say how it was searched, in ``.plan``.
-            as_of: A run to search in place of this one.
+            as_of: A run to search in place of this one: its number or a tag.
 
         Returns:
             A list of at most `k` hits, best first; the ids of the chunks decide between equals.
@@ -619,16 +660,15 @@ def _check_tokenizer(tokens: StoredTokens, tokenizer: str | os.PathLike[str]) ->
         )
 
 
+def _plain(field: pa.Field) -> pa.Field:
+    """A column as it is handed out: vectors as float32, no hints for the file format."""
+    if pa.types.is_fixed_size_list(field.type) and field.type.value_type == pa.float16():
+        field = field.with_type(pa.list_(pa.float32(), field.type.list_size))
+    return field.remove_metadata()
+
+
 def _manifest(folder: Place, run: str | int) -> Manifest:
-    try:
-        name = run_name(run)
-    except ValueError as err:
-        raise ConfigError("run", run, "must be the number of a run; see penstock runs") from err
-    if name not in run_names(folder):
-        raise StoreError(
-            str(folder), f"there is no run {name}; there are {', '.join(run_names(folder))}"
-        )
-    return read_manifest(folder / "runs" / f"{name}.json")
+    return read_manifest(folder / "runs" / f"{find_run(folder, run)}.json")
 
 
 def _read(
@@ -645,7 +685,7 @@ def _read(
     order = _SORTED_BY[name]
     rows = rows_of.table(list(dict.fromkeys([*wanted, *order])), where)
     rows = rows.sort_by([(key, "ascending") for key in order]).select(wanted)
-    return rows.cast(pa.schema([field.remove_metadata() for field in rows.schema]))
+    return rows.cast(pa.schema([_plain(field) for field in rows.schema]))
 
 
 def _final(searcher: Searcher, documents: pa.Table) -> pa.Table:

@@ -2,14 +2,16 @@
 
 A manifest that a power cut left empty breaks Lance's "latest" and every append,
 while each named version still opens. So a reader names its version, and a
-writer first discards every version that its own manifest does not name.
+writer first discards the versions after the newest that a manifest names. Where
+it is to start from an older one, it makes that the newest again: a copy of the
+version's own small file, so that the versions between stay good.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from penstock.errors import LeaseError
+from penstock.store.merging import merge_options
 from penstock.store.objects import ObjectPath
 from penstock.store.places import Place, lance_options
 
@@ -46,17 +50,45 @@ def open_table(path: Place, version: int) -> Any:
     return lance.dataset(str(path), version=version, storage_options=lance_options(path))
 
 
+def version_file(version: int) -> str:
+    """The file, below a table's folder, that makes one of its versions."""
+    return f"_versions/{_LAST_VERSION - version}.manifest"
+
+
+def files_by_version(path: Place, versions: Collection[int]) -> dict[int, set[str]]:
+    """Every file of these versions of a table, as a path below its folder.
+
+    Cost: reads the small file of each version from the oldest of these on.
+    """
+    if not versions:
+        return {}
+    files: dict[int, set[str]] = {version: set() for version in versions}
+    tracked = open_table(path, max(versions)).tracked_files(min_version=min(versions)).read_all()
+    for version, name in zip(
+        tracked["version"].to_pylist(), tracked["path"].to_pylist(), strict=True
+    ):
+        if version in files:
+            files[version].add(name)
+    return files
+
+
 class Table:
     """A table that a run writes; each change is a new version, none is published by itself."""
 
-    def __init__(self, path: Place, version: int | None) -> None:
+    def __init__(self, path: Place, version: int | None, newest: int = 0) -> None:
+        """Open a table for writing.
+
+        Args:
+            path: Its folder.
+            version: What to start from; None for no rows.
+            newest: The newest version that a published run names, which stays good.
+        """
         self._path = path
         self._dataset: Any = None
+        self._newest = max(newest, version or 0)
         if isinstance(path, Path):
-            _discard_after(path, version or 0)
-            if version is not None:
-                self._dataset = open_table(path, version)
-        elif version is not None:
+            _discard_after(path, self._newest)
+        if version is not None:
             self._dataset = _restored(path, version)
 
     @property
@@ -107,7 +139,8 @@ class Table:
             or any(not _fits(field, schema) for field in have)
         ):
             # On an object store, an earlier writer may have left one that nothing names.
-            new = have is None and not (isinstance(self._path, ObjectPath) and self._path.is_dir())
+            there = isinstance(self._path, ObjectPath) and self._path.is_dir()
+            new = have is None and not self._newest and not there
             with self._one_version():
                 self._dataset = lance.write_dataset(
                     schema.empty_table(),
@@ -132,12 +165,16 @@ class Table:
                 )
 
     def replace(self, rows: pa.Table) -> None:
-        """Put these rows in place of all there are; a no-op if they are the same."""
-        import lance
+        """Have these rows, all different, in place of all there are, in any order.
 
-        if self.num_rows() != rows.num_rows or not self._dataset.to_table().equals(rows):
-            with self._one_version():
-                self._dataset = lance.write_dataset(rows, self._dataset, mode="overwrite")
+        Cost: reads the table once; writes only what differs.
+        """
+        before = self.scan(rows.schema.names)
+        old, new = _row_keys(before), _row_keys(rows)
+        stale = before.filter(pc.invert(pc.is_in(old, value_set=new)))
+        self.delete(stale["_rowid"].to_numpy())
+        self.append(rows.filter(pc.invert(pc.is_in(new, value_set=old))))
+        self.compact()
 
     def delete(self, row_ids: Iterable[int] | _RowIds) -> None:
         """Remove rows by their stable ids."""
@@ -178,14 +215,25 @@ class Table:
         """These columns and `_rowid` of the rows named, in the order of the ids."""
         return take_rows(self._dataset, row_ids, columns)
 
-    def compact(self, max_fragments: int = 64) -> None:
-        """Merge small fragments when there are many; row ids stay."""
-        if self._dataset is not None and len(self._dataset.get_fragments()) > max_fragments:
-            before = self._dataset.version
-            self._dataset.optimize.compact_files(target_rows_per_fragment=1 << 20)
-            self._dataset.checkout_latest()
-            if isinstance(self._path, ObjectPath):
-                self._check_merges(before)
+    def compact(self) -> None:
+        """Merge small fragments where there are many, and rid others of deleted rows; ids stay.
+
+        Cost: reads and writes what is merged, in bounded memory. A row is merged about
+            once for each tier of `merging`, so many small runs cost no more than their rows.
+        """
+        from lance.optimize import Compaction
+
+        if self._dataset is None:
+            return
+        merging = merge_options(self._dataset.get_fragments())
+        if merging is None:
+            return
+        before = self._dataset.version
+        little = {"batch_size": _BATCH_ROWS, "io_buffer_size": _LITTLE_AHEAD["io_buffer_size"]}
+        Compaction.execute(self._dataset, {**merging, **little, "num_threads": 1})
+        self._dataset.checkout_latest()
+        if isinstance(self._path, ObjectPath):
+            self._check_merges(before)
 
     @contextmanager
     def _one_version(self) -> Iterator[None]:
@@ -242,6 +290,12 @@ def take_rows(dataset: Any, row_ids: _RowIds, columns: Iterable[str]) -> pa.Tabl
         return rows
     order = np.argsort(found, kind="stable")
     return rows.take(pa.array(order[np.searchsorted(found, row_ids, sorter=order)]))
+
+
+def _row_keys(rows: pa.Table) -> pa.Array:
+    names = [name for name in sorted(rows.schema.names) if name != "_rowid"]
+    texts = [pc.fill_null(rows[name].cast(pa.string()), "\1") for name in names]
+    return pc.binary_join_element_wise(*texts, "\0").combine_chunks()
 
 
 def _restored(path: Place, version: int) -> Any:
