@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.errors import QueryError, StoreError
+from penstock.errors import ConfigError, QueryError, StoreError
 from penstock.index import (
     Fusion,
     Measure,
