@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from tests.tokens.tokenizers_json import byte_tokenizer
+from typer.testing import CliRunner
 
 import penstock as ps
+from penstock.build.index import rebuild_index
+from penstock.cli.app import app
+from penstock.errors import MissingExtra, StoreError
 
 Contents = Callable[..., dict[str, Any]]
 Words = Callable[[Path], ps.Flow]
@@ -47,3 +54,97 @@ def test_tokens_on_s3_are_those_of_a_local_store(s3: str, docs: Path, tmp_path: 
     assert report.counts.documents_tokenized == 1
     assert here.fingerprint == there.fingerprint
     assert here.gather(every)[0].tolist() == there.gather(every)[0].tolist()
+
+
+def test_readers_never_see_half_a_run_while_a_writer_publishes(
+    s3: str, docs: Path, words: Words
+) -> None:
+    def page(number: int) -> None:
+        for name in ("03", "04"):
+            (docs / f"{name}.md").write_text(f"# Version {number} of {name}\n\nIt has words.\n")
+
+    page(0)
+    words(docs).run(s3)
+    seen: list[tuple[str, set[str]]] = []
+    over = threading.Event()
+
+    def look() -> None:
+        following = ps.Store.open(s3)
+        while not over.is_set():
+            following.refresh()
+            for store in (ps.Store.open(s3), following):
+                titles = store.chunks(["heading_path"], where="heading_path LIKE 'Version %'")
+                hits = store.search("version", k=5)
+                found = {title.split()[1] for title in titles["heading_path"].to_pylist()}
+                seen.append((store.manifest.run, found | {h.text.split()[2] for h in hits}))
+
+    readers = [threading.Thread(target=look) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for number in range(1, 5):
+        page(number)
+        words(docs).run(s3)
+    over.set()
+    for reader in readers:
+        reader.join()
+
+    assert all(found == {str(int(run) - 1)} for run, found in seen)
+    assert len({run for run, _ in seen}) > 1
+
+
+def test_the_index_of_a_store_on_s3_can_be_rebuilt(
+    s3: str, docs: Path, words: Words, contents: Contents
+) -> None:
+    words(docs).run(s3)
+    (docs / "03.md").unlink()
+    words(docs).run(s3)
+    before = contents(s3)
+
+    assert rebuild_index(s3) == len(before["chunks"])
+    assert ps.Store.open(s3).manifest.run == "000003"
+    assert contents(s3) == before
+
+
+def test_the_commands_take_a_url(s3: str, docs: Path) -> None:
+    def told(*arguments: str) -> str:
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    (docs.parent / "flow.py").write_text(
+        "import penstock as ps\n\n\ndef flow(source: str) -> ps.Flow:\n"
+        "    return ps.Flow(source=ps.files(source), steps=[ps.Chunk()])\n"
+    )
+    told("build", str(docs), s3, "--flow", str(docs.parent / "flow.py"), "-q")
+
+    assert "07.md" in told("search", s3, "page 7", "-k", "3")
+    assert "40 documents, 40 kept" in told("status", s3)
+    assert "000001" in told("runs", s3)
+    assert "published as run 000002" in told("index", "rebuild", s3)
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        pytest.param("s3://no-such-bucket/store", "bucket is not there", id="no-bucket"),
+        pytest.param("gs://bucket/store", "expected the folder of a store, or s3://", id="scheme"),
+        pytest.param("s3:///store", "expected the folder of a store, or s3://", id="no-name"),
+    ],
+)
+def test_a_place_that_holds_no_store_is_one_clear_error(
+    s3: str, docs: Path, words: Words, url: str, problem: str
+) -> None:
+    with pytest.raises(StoreError, match=problem):
+        words(docs).run(url)
+
+
+def test_without_the_client_the_extra_is_named(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+
+    with pytest.raises(MissingExtra, match=r"penstock\[s3\]"):
+        ps.Store.open(s3)
+
+
+def test_where_there_is_no_store_opening_says_how_to_build_one(s3: str) -> None:
+    with pytest.raises(StoreError, match=f"no store here; build one: penstock build SOURCE {s3}"):
+        ps.Store.open(s3)

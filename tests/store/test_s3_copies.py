@@ -1,0 +1,197 @@
+"""Local copies of what an object store holds: made once, checked, kept while in use, bounded."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import penstock as ps
+from penstock.errors import StoreError
+from penstock.store import copies
+from penstock.store.files import all_files
+from penstock.store.objects import ObjectPath
+from penstock.store.places import local_files, open_place
+
+Words = Callable[[Path], ps.Flow]
+
+
+@pytest.fixture
+def entries(s3: str, tmp_path: Path) -> Callable[..., ObjectPath]:
+    """Put entries of 10 kB as a writer would, and forget their copies."""
+
+    def put(*names: str) -> ObjectPath:
+        store = open_place(s3)
+        assert isinstance(store, ObjectPath)
+        store.bucket.token = "token"
+        here = local_files(store / "index").path
+        for name in names:
+            (here / name / "part").mkdir(parents=True)
+            (here / name / "part/a.npy").write_bytes(name.encode() * 1000)
+            (here / name / "empty").touch()
+        copies.upload_new(store, set())
+        return store / "index"
+
+    return put
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], Path]:
+    """Be on another machine, with no copies."""
+    numbers = iter(range(100))
+
+    def go() -> Path:
+        cache = tmp_path / f"cache-{next(numbers)}"
+        monkeypatch.setenv("PENSTOCK_CACHE", str(cache))
+        return cache
+
+    return go
+
+
+@pytest.fixture
+def requests(s3_server: Any) -> Iterator[list[str]]:
+    """The keys that are asked for from now on."""
+    made: list[str] = []
+    s3_server.before = lambda method, key: made.append(f"{method} {key.rpartition('/')[2]}")
+    yield made
+    s3_server.before = lambda method, key: None
+
+
+def names(cache: Path) -> set[str]:
+    return {path.name for path in cache.glob("stores/*/index/[!.]*")}
+
+
+def test_what_a_writer_put_is_read_elsewhere_and_fetched_once(
+    entries: Callable[..., ObjectPath], elsewhere: Callable[[], Path], requests: list[str]
+) -> None:
+    index = entries("one-token")
+    cache = elsewhere()
+    requests.clear()
+    found = local_files(index, ["one-token"])
+    again = local_files(index, ["one-token"])
+
+    assert (found.path / "one-token/part/a.npy").read_bytes() == b"one-token" * 1000
+    assert (found.path / "one-token/empty").read_bytes() == b""
+    assert again.path == found.path
+    assert sorted(requests) == ["GET a.npy", "GET empty", "GET one-token.files"]
+    assert names(cache) == {"one-token"}
+
+
+def test_many_readers_of_one_machine_fetch_once(
+    entries: Callable[..., ObjectPath], elsewhere: Callable[[], Path], requests: list[str]
+) -> None:
+    index = entries("one-token")
+    elsewhere()
+    requests.clear()
+    readers = [threading.Thread(target=lambda: local_files(index, ["one-token"])) for _ in range(8)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+
+    assert requests.count("GET a.npy") == 1
+
+
+def test_copies_used_longest_ago_make_room_but_never_those_in_use(
+    entries: Callable[..., ObjectPath],
+    elsewhere: Callable[[], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = ["a-token", "b-token", "c-token", "d-token"]
+    index = entries(*wanted)
+    cache = elsewhere()
+    monkeypatch.setenv("PENSTOCK_CACHE_GB", "22e-6")
+    held = [local_files(index, ["a-token"])]
+    for name in wanted[1:3]:
+        local_files(index, [name])
+    for age, name in enumerate(reversed(wanted[:3])):
+        os.utime(held[0].path / f".{name}.lock", (1e9 - age, 1e9 - age))
+    local_files(index, ["d-token"])
+
+    # `a` was used longest ago, and still is; then comes `b`.
+    assert names(cache) == {"a-token", "c-token", "d-token"}
+    held.clear()
+
+
+def test_a_copy_in_use_stays_also_where_that_is_more_than_the_bound(
+    entries: Callable[..., ObjectPath],
+    elsewhere: Callable[[], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    index = entries("a-token", "b-token")
+    cache = elsewhere()
+    monkeypatch.setenv("PENSTOCK_CACHE_GB", "0")
+    held = local_files(index, ["a-token", "b-token"])
+
+    assert names(cache) == {"a-token", "b-token"}
+    del held
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 9000], ids=["cut-short", "other-bytes"])
+def test_a_damaged_object_is_one_clear_error_and_leaves_no_copy(
+    entries: Callable[..., ObjectPath], elsewhere: Callable[[], Path], damage: bytes
+) -> None:
+    index = entries("a-token")
+    (index / "a-token/part/a.npy").bucket.put(f"{index.key}/a-token/part/a.npy", damage)
+    cache = elsewhere()
+
+    with pytest.raises(StoreError, match=r"a\.npy: it is not what was written.*index rebuild"):
+        local_files(index, ["a-token"])
+
+    assert not any(not path.endswith(".lock") for path in all_files(cache))
+
+
+def test_an_entry_that_is_gone_is_one_clear_error(
+    entries: Callable[..., ObjectPath], elsewhere: Callable[[], Path]
+) -> None:
+    index = entries("a-token")
+    elsewhere()
+
+    with pytest.raises(StoreError, match="index/b-token: it is not there"):
+        local_files(index, ["b-token"])
+
+
+def test_another_machine_goes_on_with_a_store(
+    s3: str,
+    docs: Path,
+    tmp_path: Path,
+    words: Words,
+    contents: Callable[..., Any],
+    elsewhere: Callable[[], Path],
+) -> None:
+    words(docs).run(s3)
+    elsewhere()
+    (docs / "05.md").unlink()
+    words(docs).run(s3)
+    words(docs).run(tmp_path / "local")
+    elsewhere()
+
+    assert contents(s3) == contents(tmp_path / "local")
+
+
+def test_an_index_that_is_damaged_on_s3_is_built_anew(
+    s3: str,
+    docs: Path,
+    tmp_path: Path,
+    words: Words,
+    contents: Callable[..., Any],
+    elsewhere: Callable[[], Path],
+) -> None:
+    words(docs).run(s3)
+    store = open_place(s3)
+    assert isinstance(store, ObjectPath)
+    for key in store.bucket.sizes(f"{store.key}/index"):
+        if key.endswith("rows.npy"):
+            store.bucket.put(key, b"nothing")
+    elsewhere()
+    with pytest.raises(StoreError, match="not what was written"):
+        ps.Store.open(s3).search("words")
+    (docs / "05.md").unlink()
+    words(docs).run(s3)
+    words(docs).run(tmp_path / "local")
+
+    assert contents(s3) == contents(tmp_path / "local")
