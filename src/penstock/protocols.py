@@ -64,6 +64,8 @@ class Decision(Protocol):
     global part is cheap and computed afresh in every run. So settings that only
     `decide` uses are declared with `metadata={"fingerprint": False}`: changing one
     computes nothing but the verdicts. Rules are named `rule`, or `rule.reason`.
+    One that has a method `report(doc_id, signature)`, of the arguments of `decide`,
+    tells more of the whole: its dataclass of JSON types is kept with the run.
 
     `columns` in: those of a `DocumentStep`, and `text_hash`.
     """

@@ -65,6 +65,7 @@ def docs(tmp_path: Path) -> Path:
         "status",
         "sample",
         "dedup-report",
+        "decontaminate-report",
         "failures",
         "runs",
         "forget",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -23,10 +23,12 @@ class Decided:
     Attributes:
         verdicts: `VERDICTS` of every document, sorted by `doc_id`.
         edits: `EDITS`: what is cut out of documents.
+        reports: What decisions that have a `report` tell, in JSON types, by signature's name.
     """
 
     verdicts: pa.Table
     edits: pa.Table
+    reports: dict[str, Any]
 
 
 def decide(plan: Plan, documents: Table, edits: Table) -> Decided:
@@ -49,6 +51,7 @@ def decide(plan: Plan, documents: Table, edits: Table) -> Decided:
     dropped: list[pa.Table] = []
     flagged: list[pa.Table] = []
     cut: list[pa.Table] = [EDITS.empty_table()]
+    reports: dict[str, Any] = {}
     for name, decision in plan.decisions.items():
         if getattr(decision, "cut_by", None) is not None:
             assert isinstance(decision, Cutting)
@@ -57,6 +60,9 @@ def decide(plan: Plan, documents: Table, edits: Table) -> Decided:
             found = _without_remains(found, cut[-1])
         else:
             found = decision.decide(left["doc_id"], left[name], **_wanted(decision, rows))
+        if hasattr(decision, "report"):
+            told = decision.report(left["doc_id"], left[name])
+            reports[name.removeprefix("signature_")] = asdict(told)
         found = found.cast(VERDICTS)
         goes = pc.equal(found["verdict"], "dropped")
         gone = found.filter(goes)
@@ -65,7 +71,7 @@ def decide(plan: Plan, documents: Table, edits: Table) -> Decided:
         stays = pc.is_in(left["doc_id"], value_set=gone["doc_id"].combine_chunks())
         left = left.filter(pc.invert(stays))
     verdicts = pa.concat_tables([_kept(left["doc_id"], flagged), *dropped]).sort_by("doc_id")
-    return Decided(verdicts, pa.concat_tables(cut))
+    return Decided(verdicts, pa.concat_tables(cut), reports)
 
 
 def _kept(doc_id: pa.ChunkedArray, flagged: list[pa.Table]) -> pa.Table:

@@ -82,6 +82,7 @@ class RunReport:
         stages: Accounting of each phase's stages, as `penstock.engine` gives it.
         bottleneck: A sentence on what the longest phase waited for; "" if it ran no stages.
         runs_dropped: Old runs without a tag that were dropped, as they took more than the last.
+        reports: What decisions tell of the whole corpus, such as `Decontaminate`'s report.
     """
 
     run: str
@@ -96,6 +97,7 @@ class RunReport:
     stages: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     bottleneck: str = ""
     runs_dropped: tuple[str, ...] = ()
+    reports: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The report in JSON types."""

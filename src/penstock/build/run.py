@@ -133,6 +133,7 @@ class _Run:
         self._seconds: dict[str, float] = {}
         self._stages: dict[str, list[dict[str, Any]]] = {}
         self._bottleneck = ("", 0.0)
+        self._reports = self._start.reports
 
     def go(self, *, only_changes: bool) -> RunReport | None:
         """Every phase in turn; nothing is visible to readers before the last line."""
@@ -168,7 +169,7 @@ class _Run:
             with self._phase("decide"):
                 decided = decide(self._plan, tables["documents"], tables["edits"])
                 write_edits(tables["edits"], decided.edits)
-                verdicts = decided.verdicts
+                verdicts, self._reports = decided.verdicts, decided.reports
                 if not by_vectors:
                     write_verdicts(tables["verdicts"], verdicts)
         settled = same_cut or (self._plan.chunk is None and index is None)
@@ -317,7 +318,7 @@ class _Run:
         self._lease.check()
         report.seconds["total"] = time.time() - self._started
         manifest = self._manifest(self._plan.describe() | self._made_under())
-        publish(self._folder, replace(manifest, index=index, counts=report.to_json()))
+        publish(self._folder, replace(manifest, index=index, counts=_counts(report)))
         self._clear_tokens()  # of pieces that a checkpoint has named until now
         garbage = trim(self._folder)
         return report if garbage is None else replace(report, runs_dropped=garbage.dropped)
@@ -337,6 +338,7 @@ class _Run:
             seconds=self._seconds,
             stages=self._stages,
             bottleneck=self._bottleneck[0],
+            reports=self._reports,
         )
 
     def _checkpoint(self, flow: dict[str, Any]) -> None:
@@ -355,6 +357,7 @@ class _Run:
             started=self._started,
             finished=time.time(),
             penstock=__version__,
+            reports=self._reports,
         )
 
     def _version(self, name: str) -> int | None:
@@ -409,6 +412,11 @@ def _told(shown: Any) -> Iterator[None]:
     finally:
         log.removeHandler(teller)
         log.setLevel(level)
+
+
+def _counts(report: RunReport) -> dict[str, Any]:
+    """A report as the manifest keeps it, without the decisions' reports, which it has besides."""
+    return {name: value for name, value in report.to_json().items() if name != "reports"}
 
 
 def _funnel(plan: Plan, verdicts: pa.Table, failures: pa.Table) -> tuple[FunnelStep, ...]:

@@ -334,6 +334,25 @@ def dedup_report(
     show_dedup_report(store, examples, svg, run, as_json=json)
 
 
+@app.command("decontaminate-report")
+def decontaminate_report(
+    store: StorePath,
+    examples: Annotated[int, typer.Option(help="Documents to show evidence of.", min=0)] = 5,
+    run: Run = None,
+    json: Json = False,
+) -> None:
+    """Show what decontamination loaded, indexed, scanned and found, and its self-test.
+
+    \b
+    Examples:
+      penstock decontaminate-report corpus
+      penstock decontaminate-report corpus --examples 20 --json
+    """  # noqa: D301 - \b keeps lines as they are
+    from penstock.cli.decontaminate import show_decontaminate_report
+
+    show_decontaminate_report(store, examples, run, as_json=json)
+
+
 @app.command()
 def forget(
     store: StorePath,

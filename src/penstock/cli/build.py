@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from penstock.build.report import RunReport
+from penstock.cli.decontaminate import report_lines
 from penstock.cli.presets import PRESETS
 from penstock.errors import ConfigError
 from penstock.flow import Flow
@@ -116,6 +117,8 @@ def summary(report: RunReport, store: str) -> str:
             f"  old runs   {len(report.runs_dropped):,} of {first} to {last} dropped, as they took "
             f"more than the last; to keep one: penstock tag {store} NAME RUN"
         )
+    for text in report_lines(report.reports):
+        lines += [f"  {line}" for line in text.splitlines()]
     if report.bottleneck:
         lines.append(f"  bottleneck {report.bottleneck}")
     return "\n".join(lines)

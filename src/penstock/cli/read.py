@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.compute as pc
 import typer
 
+from penstock.cli.decontaminate import report_lines
 from penstock.errors import QueryError
 from penstock.index import Plan
 from penstock.records import content_hash
@@ -54,6 +55,7 @@ def show_status(store: str, run: str | None, *, as_json: bool) -> None:
     if as_json:
         facts = {"run": manifest.run, "size_bytes": size, "flow": manifest.flow, **manifest.counts}
         facts["rules"] = dict(_rules(opened))
+        facts["reports"] = manifest.reports
         typer.echo(json.dumps(facts))
         return
     counts = manifest.counts
@@ -72,6 +74,8 @@ def show_status(store: str, run: str | None, *, as_json: bool) -> None:
     rules = _rules(opened)
     if rules:
         typer.echo("\n" + columns([["rule", "dropped"], *([r, f"{n:,}"] for r, n in rules)]))
+    for text in report_lines(manifest.reports):
+        typer.echo(f"\n{text}")
 
 
 def _tokens(counts: dict[str, Any]) -> str:

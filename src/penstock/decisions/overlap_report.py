@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,6 +65,12 @@ class OverlapReport:
     runs: int
     runs_ignored: int
     sets: tuple[SetReport, ...]
+
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> OverlapReport:
+        """The report from its JSON object."""
+        sets = tuple(SetReport(**one) for one in facts["sets"])
+        return cls(**{**facts, "sets": sets})
 
     def to_json(self) -> str:
         """As one JSON object."""

@@ -33,6 +33,7 @@ class Manifest:
         index: What `penstock.index.IndexManifest.to_json` gave; None without chunks.
         tokens: What `penstock.tokens.TokensManifest.to_json` gave; None without tokens.
         counts: What the run did and what the store holds after it.
+        reports: What decisions tell of the whole corpus, by their signature's name.
         started: Seconds since the epoch.
         finished: Seconds since the epoch.
         penstock: Version of the library that wrote it.
@@ -45,6 +46,7 @@ class Manifest:
     index: dict[str, Any] | None = None
     tokens: dict[str, Any] | None = None
     counts: dict[str, Any] = field(default_factory=dict)
+    reports: dict[str, Any] = field(default_factory=dict)
     started: float = 0.0
     finished: float = 0.0
     penstock: str = ""
@@ -164,5 +166,10 @@ def starting_point(store: Place) -> Manifest:
         return Manifest(run=name)
     last = read_manifest(store / "runs" / f"{current}.json")
     return Manifest(
-        run=name, tables=last.tables, flow=last.flow, index=last.index, tokens=last.tokens
+        run=name,
+        tables=last.tables,
+        flow=last.flow,
+        index=last.index,
+        tokens=last.tokens,
+        reports=last.reports,
     )
