@@ -31,7 +31,9 @@ def assert_stores_equal(one: Path, other: Path, queries: Sequence[str] = QUERIES
 
 def assert_same(found: Contents, expected: Contents) -> None:
     """As `==`, telling which parts differ, and of the first of them what only one side has."""
-    differs = [part for part in expected if found.get(part) != expected[part]]
+    parts = dict.fromkeys([*expected, *found])
+    # An empty table is as good as none.
+    differs = [part for part in parts if found.get(part, []) != expected.get(part, [])]
     if differs:
         one, other = (_listed(contents.get(differs[0])) for contents in (found, expected))
         raise AssertionError(

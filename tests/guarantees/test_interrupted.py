@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.guarantees.stores import assert_same, read_all
+from tests.guarantees.stores import assert_same, read_all, read_run
 
 import penstock as ps
 
@@ -151,3 +151,16 @@ def test_documents_that_were_all_saved_are_decided_on_and_cut(
 
 def _stop(*_: Any) -> None:
     raise StoppedError
+
+
+def test_a_flow_without_chunks_takes_none_from_earlier_runs(tree: Path, tmp_path: Path) -> None:
+    build(tree, tmp_path / "store", FIRST)
+    before = read_all(tmp_path / "store")
+    (tree / "a.md").write_text("Changed.\n")
+    build(tree, tmp_path / "store", FIRST[:-1])
+    build(tree, tmp_path / "store", FIRST[:-1])
+    assert_same(read_run(ps.Store.open(tmp_path / "store", 1)), before)
+    build(tree, tmp_path / "store", FIRST)
+
+    assert_same(read_run(ps.Store.open(tmp_path / "store", 1)), before)
+    assert_equals_fresh(tree, tmp_path / "store", FIRST)

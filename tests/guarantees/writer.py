@@ -16,6 +16,7 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,18 @@ from penstock.build.chunks import Chunks
 from penstock.build.documents import Documents
 from penstock.index import update_index
 
-CHANGES_FILES = ("open", "write", "pwrite", "fsync", "replace", "rename", "unlink", "mkdir", "rmdir")
-SMALL = {
+CHANGES_FILES = (
+    "open",
+    "write",
+    "pwrite",
+    "fsync",
+    "replace",
+    "rename",
+    "unlink",
+    "mkdir",
+    "rmdir",
+)
+SMALL: dict[str, dict[str, float]] = {
     "penstock.build.documents": {"CHECKPOINT_S": 0.0, "_FLUSH_BYTES": 1, "_RECOMPUTE_ROWS": 2},
     "penstock.build.chunks": {"CHECKPOINT_S": 0.0, "_FLUSH_BYTES": 1, "_WINDOW_ROWS": 2},
     "penstock.sources.files": {"_TASK_ITEMS": 2},
@@ -47,7 +58,7 @@ def in_small_parts() -> None:
     """Make this process work on two rows at a time."""
     for module, values in SMALL.items():
         for name, value in values.items():
-            setattr(sys.modules[module], name, value)
+            setattr(import_module(module), name, value)
 
 
 def build(order: dict[str, Any]) -> None:
