@@ -104,7 +104,7 @@ def test_a_state_of_one_store_holds_for_an_equal_one_and_no_other(
     flow.run(tmp_path / "copy")
     (notes / "1.txt").write_text("Another text.")
     flow.run(tmp_path / "other")
-    make = {"seq_len": 64, "global_batch_size": 4}
+    make: dict[str, Any] = {"seq_len": 64, "global_batch_size": 4}
     loader = ps.Store.open(tmp_path / "store").loader(**make)
     rest = iter(loader)
     for _ in range(3):

@@ -247,7 +247,7 @@ class _Run:
             save()
             raise KeyboardInterrupt
         self._tokens = tokens.finish()
-        self._clear_tokens = tokens.clear
+        self._clear_tokens = tokens.update.clear
 
     def _verdicts(self) -> pa.Table:
         return self._tables["verdicts"].scan(["doc_id", "verdict"]).sort_by("doc_id")

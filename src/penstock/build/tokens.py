@@ -7,19 +7,16 @@ from a row of the same text, or tokenized.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.arrays import save_mask
 from penstock.build.chunks import text_batches
 from penstock.build.documents import CHECKPOINT_S
 from penstock.build.memory import give_back
@@ -30,22 +27,13 @@ from penstock.engine import Stage
 from penstock.errors import StoreError
 from penstock.steps.tokenize import DocumentTokenizer
 from penstock.store.edits import Edits
-from penstock.store.places import LocalFiles, Place, local_files
+from penstock.store.places import Place, local_files
 from penstock.store.tables import Table
-from penstock.tiers import first_merged
-from penstock.tokens.manifest import SegmentManifest, TokensManifest
-from penstock.tokens.order import Order
+from penstock.tokens.manifest import TokensManifest
 from penstock.tokens.ragged import gather
 from penstock.tokens.segments import Segment, rows_among
-from penstock.tokens.stored import count_tokens, samples_fingerprint
-from penstock.tokens.write import (
-    Rows,
-    merge_segments,
-    name_hashes,
-    row_hashes,
-    row_order,
-    write_segment,
-)
+from penstock.tokens.update import TokensUpdate, new_name
+from penstock.tokens.write import Rows, name_hashes, row_hashes, row_order
 
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
@@ -82,63 +70,61 @@ class Tokens:
     name: str
     counts: Counts
     tell: Callable[[str], None]
-    _files: LocalFiles | None = None
-    _before: TokensManifest | None = None
-    _tokenizer_file: str = ""
-    _deleted_files: dict[str, str] = field(default_factory=dict)
-    _segments: list[Segment] = field(default_factory=list)
+    _update: TokensUpdate | None = None
     _missing: U64 = field(default_factory=lambda: np.empty(0, np.uint64))
     _rows: list[Rows] = field(default_factory=list)
     _gathered_bytes: int = 0
-    _changed: bool = False
 
     def prepare(self, kept: pa.Array) -> int:
         """Find the documents that need tokenizing, and how many they are."""
-        self._open_previous()
-        self.clear()
+        update = self._update = self._opened() or self._afresh()
         hashes, row_ids = self._wanted(kept)
         found = np.zeros(len(row_ids), np.bool_)
-        for number in reversed(range(len(self._segments))):
-            was = self._segments[number]
-            now = was.with_live(rows_among(was.hashes, hashes, found))
-            self.counts.tokens_removed += int((was.live & ~now.live).sum())
-            self._changed |= bool((was.live != now.live).any())
-            self._segments[number] = now
+        for number in reversed(range(len(update.segments))):
+            live = rows_among(update.segments[number].hashes, hashes, found)
+            self.counts.tokens_removed += update.keep(number, live)
         missing = np.flatnonzero(~found)
         missing = missing[np.argsort(row_ids[missing])]  # as the table has them
         rest = self._take_over(hashes[2:, missing], row_ids[missing])
         self._missing = row_ids[missing][rest]
         return len(self._missing)
 
-    def _open_previous(self) -> None:
+    def _opened(self) -> TokensUpdate | None:
+        """The token store as it is, unless it is damaged or of another kind."""
         if self.previous is None:
-            return
+            return None
         try:
             before = TokensManifest.from_json(self.previous)
             if before.made_by != self.plan.tokenized_by:
-                return
+                return None
             files = local_files(self.place, before.names())
-            segments = [Segment.open(files.path, s, before.dtype) for s in before.segments]
+            return TokensUpdate(files.path, before, self.name)
         except StoreError as err:
             self.tell(f"making all tokens afresh: {err}")
-            return
-        self._files, self._before, self._segments = files, before, segments
-        self._tokenizer_file = before.tokenizer
-        self._deleted_files = {s.folder: s.deleted for s in before.segments if s.deleted}
+            return None
 
-    @cached_property
-    def folder(self) -> Path:
-        """Where the files are written and read."""
-        folder = (self._files or local_files(self.place)).path
+    def _afresh(self) -> TokensUpdate:
+        folder, step = local_files(self.place).path, self.plan.tokenize
+        assert step is not None
         folder.mkdir(exist_ok=True)
-        return folder
+        tokenizer = new_name(folder, "tokenizer", self.name) + ".json"
+        (folder / tokenizer).write_bytes(step.json)
+        before = TokensManifest(
+            made_by=self.plan.tokenized_by,
+            tokenizer=tokenizer,
+            settings={
+                "start_of_document": step.start_of_document,
+                "end_of_document": step.end_of_document,
+            },
+            dtype=self.tokenizer.dtype.name,
+        )
+        return TokensUpdate(folder, before, self.name)
 
-    def clear(self) -> None:
-        """Delete what this run has written, also in an earlier attempt, and nothing names."""
-        kept = set() if self._before is None else set(self._before.names())
-        for path in self._of_this_run():
-            if path.name not in kept:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    @property
+    def update(self) -> TokensUpdate:
+        """The update that is under way."""
+        assert self._update is not None
+        return self._update
 
     def _wanted(self, kept: pa.Array) -> tuple[U64, U64]:
         """Hashes, as a segment has them, and row ids of the kept documents, in the store's order.
@@ -159,7 +145,7 @@ class Tokens:
 
     def _take_over(self, texts: U64, row_ids: U64) -> npt.NDArray[np.bool_]:
         """Add the documents whose text has tokens already; which of them are left."""
-        segments = tuple(self._segments)
+        segments = tuple(self.update.segments)
         owner, place = _known_texts(segments, texts)
         known = np.flatnonzero(owner >= 0)
         parts = [(segment.tokens, segment.offsets) for segment in segments]
@@ -176,10 +162,6 @@ class Tokens:
         """What makes the tokens."""
         assert self.plan.tokenize is not None
         return self.plan.tokenize.open()
-
-    @property
-    def _dtype(self) -> str:
-        return self.tokenizer.dtype.name if self._before is None else self._before.dtype
 
     def work(self) -> Iterator[pa.Table]:
         """Batches of documents to tokenize."""
@@ -205,110 +187,21 @@ class Tokens:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is gathered as a segment, with the older ones that it takes over."""
+        """Write what is gathered."""
         if self._rows:
-            name = self._new_name("segment")
-            write_segment(self.folder / name, self._rows)
+            self.update.write(self._rows)
             self._rows, self._gathered_bytes = [], 0
-            self._settle(self._open(name))
-
-    def _settle(self, new: Segment | None) -> None:
-        old = self._segments
-        num_new = 0 if new is None else new.num_live
-        live, rows = [each.num_live for each in old], [each.num_rows for each in old]
-        first = first_merged(live, rows, num_new)
-        if first == len(old) and new is None:
-            return
-        self._changed = True
-        parts = [part for part in (*old[first:], new) if part is not None and part.num_live]
-        if len(parts) > 1 or (parts and parts[0] is not new):
-            name = self._new_name("segment")
-            merge_segments(self.folder / name, parts)
-            parts = [self._open(name)]
-            if new is not None:
-                shutil.rmtree(self.folder / new.name)
-        self._segments = [*old[:first], *parts]
-
-    def _open(self, name: str) -> Segment:
-        num_rows = len(np.load(self.folder / name / "offsets.npy", mmap_mode="r")) - 1
-        facts = SegmentManifest(folder=name, deleted=None, num_rows=num_rows, num_deleted=0)
-        return Segment.open(self.folder, facts, self._dtype)
-
-    def _new_name(self, kind: str) -> str:
-        numbers = [int(path.stem.rpartition("-")[2]) for path in self._of_this_run()]
-        return f"{kind}-{self.name}-{max(numbers, default=0) + 1}"
-
-    def _of_this_run(self) -> list[Path]:
-        return sorted(self.folder.glob(f"*-{self.name}-*"))
 
     def progress(self) -> dict[str, Any]:
-        """The manifest of what is written so far, for a run to go on from.
-
-        It need not tell what is deleted: the next run finds out.
-        """
-        return self._manifest([self._facts(each, None) for each in self._segments]).to_json()
+        """The manifest of what is written so far, for a run to go on from."""
+        return self.update.progress().to_json()
 
     def finish(self) -> dict[str, Any]:
         """Write the rest; the manifest to publish."""
         self.flush()
-        self._settle(None)
-        if self._before is not None and self._before.fingerprint and not self._changed:
-            return self._before.to_json()
-        segments = [self._facts(each, self._deleted_file(each)) for each in self._segments]
-        order = Order.of(self._segments)
-        name = None
-        if order.starts is not None:
-            name = self._new_name("order")
-            order.save(self.folder / name)
+        manifest = self.update.finish()
         give_back()
-        self._before = self._manifest(
-            segments,
-            order=name,
-            num_samples=order.num_samples,
-            num_tokens=count_tokens(self._segments),
-            fingerprint=samples_fingerprint(self.plan.tokenized_by, self._segments),
-        )
-        return self._before.to_json()
-
-    def _manifest(self, segments: list[SegmentManifest], **facts: Any) -> TokensManifest:
-        step = self.plan.tokenize
-        assert step is not None
-        if not self._tokenizer_file:
-            self._tokenizer_file = self._new_name("tokenizer") + ".json"
-            (self.folder / self._tokenizer_file).write_bytes(step.json)
-        return TokensManifest(
-            made_by=self.plan.tokenized_by,
-            tokenizer=self._tokenizer_file,
-            settings={
-                "start_of_document": step.start_of_document,
-                "end_of_document": step.end_of_document,
-            },
-            dtype=self._dtype,
-            segments=tuple(segments),
-            **facts,
-        )
-
-    def _facts(self, segment: Segment, deleted: str | None) -> SegmentManifest:
-        return SegmentManifest(
-            folder=segment.name,
-            deleted=deleted,
-            num_rows=segment.num_rows,
-            num_deleted=0 if deleted is None else segment.num_rows - segment.num_live,
-        )
-
-    def _deleted_file(self, segment: Segment) -> str | None:
-        """The file of a segment's deleted rows, written unless an earlier run's is the same."""
-        if segment.deleted is None:
-            return None
-        name = self._new_name("deleted") + ".npy"
-        save_mask(self.folder / name, segment.deleted)
-        earlier = self._deleted_files.get(segment.name)
-        if earlier is not None:
-            new = self.folder / name
-            if new.read_bytes() == (self.folder / earlier).read_bytes():
-                new.unlink()
-                return earlier
-        return name
+        return manifest.to_json()
 
 
 @dataclass(frozen=True)

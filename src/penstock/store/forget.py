@@ -35,6 +35,7 @@ from penstock.store.manifest import (
 from penstock.store.places import Place, attempt_name, flush, known_files, local_files
 from penstock.store.receipts import Receipt, write_receipt
 from penstock.store.tables import Table, named_versions, open_table
+from penstock.tokens import TokensManifest, forget_tokens
 
 U64 = npt.NDArray[np.uint64]
 
@@ -66,6 +67,9 @@ def forget(
         index = last.index
         if index is not None and len(rows.get("chunks", ())):
             index = _without_rows(store, index, start.run, rows["chunks"])
+        tokens = last.tokens
+        if tokens is not None:
+            tokens = _without_tokens(store, tokens, start.run, ids)
         flush(store, known)
         lease.check()
         publish(
@@ -76,7 +80,9 @@ def forget(
                 tables=named_versions(tables),
                 flow=_flow(last, forgotten),
                 index=index,
-                counts=_counts(last, start.run, fates, rows),
+                tokens=tokens,
+                counts=_counts(last, start.run, fates, rows)
+                | ({} if tokens is None else {"tokens": tokens["num_tokens"]}),
                 started=started,
                 finished=time.time(),
             ),
@@ -228,6 +234,14 @@ def _without_rows(store: Place, index: dict[str, Any], run: str, rows: U64) -> d
     files = local_files(store / "index", before.names())
     name = attempt_name(store, run)
     return update_index(files.path, before, name, rows, (), before.settings).to_json()
+
+
+def _without_tokens(
+    store: Place, tokens: dict[str, Any], run: str, ids: pa.Array
+) -> dict[str, Any]:
+    before = TokensManifest.from_json(tokens)
+    files = local_files(store / "tokens", before.names())
+    return forget_tokens(files.path, before, attempt_name(store, run), ids).to_json()
 
 
 def _delete_blobs(tables: dict[str, Table]) -> U64:

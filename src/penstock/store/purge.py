@@ -18,6 +18,7 @@ from penstock.store.object_lease import ObjectLease
 from penstock.store.places import Place, attempt_name, flush, known_files, local_files
 from penstock.store.receipts import read_receipts, write_receipt
 from penstock.store.tables import Table, named_versions
+from penstock.tokens import TokensManifest, purge_tokens
 
 
 def is_purge_due(store: Place) -> bool:
@@ -48,11 +49,22 @@ def purge(store: Place, lease: Lease | ObjectLease) -> str:
         before = IndexManifest.from_json(index)
         files = local_files(store / "index", before.names())
         index = purge_index(files.path, before, attempt_name(store, run)).to_json()
+    tokens = last.tokens
+    if tokens is not None:
+        held = TokensManifest.from_json(tokens)
+        files = local_files(store / "tokens", held.names())
+        tokens = purge_tokens(files.path, held, attempt_name(store, run)).to_json()
     flush(store, known)
     lease.check()
     counts = last.counts | {"run": run}
     again = replace(
-        last, run=run, tables=named_versions(tables), index=index, counts=counts, started=started
+        last,
+        run=run,
+        tables=named_versions(tables),
+        index=index,
+        tokens=tokens,
+        counts=counts,
+        started=started,
     )
     publish(store, replace(again, finished=time.time()))
     return run

@@ -9,5 +9,12 @@ from __future__ import annotations
 
 from penstock.tokens.manifest import SegmentManifest, TokensManifest
 from penstock.tokens.stored import StoredTokens
+from penstock.tokens.update import forget_tokens, purge_tokens
 
-__all__ = ["SegmentManifest", "StoredTokens", "TokensManifest"]
+__all__ = [
+    "SegmentManifest",
+    "StoredTokens",
+    "TokensManifest",
+    "forget_tokens",
+    "purge_tokens",
+]
