@@ -303,3 +303,42 @@ def test_a_bad_setting_is_an_error_at_construction(
 def test_what_is_no_tokenizer_is_an_error(notes: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="expected a tokenizer"):
         _flow(notes, tokenizer="{}").run(tmp_path / "store")
+
+
+def test_a_forgotten_document_is_not_served_any_more(notes: Path, tmp_path: Path) -> None:
+    flow = _flow(notes)
+    flow.run(tmp_path / "store")
+    (notes / "new.txt").write_text("A new one.")
+    flow.run(tmp_path / "store")
+    store = ps.Store.open(tmp_path / "store")
+    before = store.tokens()
+
+    store.forget(["7.txt", "new.txt"])
+
+    now = ps.Store.open(tmp_path / "store").tokens()
+    names = before.doc_ids(range(41)).to_pylist()
+    assert now.doc_ids(range(39)).to_pylist() == [n for n in names if n not in ("7.txt", "new.txt")]
+    assert now.fingerprint != before.fingerprint
+    assert ps.Store.open(tmp_path / "store").manifest.counts["tokens"] == now.num_tokens
+    assert flow.run(tmp_path / "store").counts.documents_tokenized == 0
+    assert ps.Store.open(tmp_path / "store").tokens().fingerprint == now.fingerprint
+
+
+def test_no_trace_of_a_forgotten_document_is_left_after_gc(notes: Path, tmp_path: Path) -> None:
+    (notes / "a-secret-name.txt").write_text("Nobody is to know this.")
+    _flow(notes).run(tmp_path / "store")
+    store = ps.Store.open(tmp_path / "store")
+    tokens = store.tokens()
+    place = tokens.doc_ids(range(41)).to_pylist().index("a-secret-name.txt")
+    traces = (b"a-secret-name", tokens.gather([place])[0][10:20].tobytes())
+    assert all(_in_files(tmp_path / "store/tokens", trace) for trace in traces)
+
+    store.forget(["a-secret-name.txt"])
+    ps.Store.open(tmp_path / "store").gc()
+
+    assert not any(_in_files(tmp_path / "store/tokens", trace) for trace in traces)
+    assert ps.Store.open(tmp_path / "store").tokens().num_samples == 40
+
+
+def _in_files(folder: Path, trace: bytes) -> bool:
+    return any(trace in path.read_bytes() for path in folder.rglob("*") if path.is_file())

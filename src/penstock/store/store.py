@@ -354,7 +354,7 @@ class Store:
             )
         manifest = TokensManifest.from_json(self.manifest.tokens)
         files = local_files(self.path / "tokens", manifest.names())
-        tokens = StoredTokens(files.path, manifest, held=files)
+        tokens = StoredTokens(files.path, manifest, held=(files, self._searcher))
         if where is not None:
             tokens = tokens.only(self.documents(["doc_id"], where)["doc_id"].combine_chunks())
             if tokens.num_samples == 0:
