@@ -114,3 +114,16 @@ def contents() -> Callable[..., dict[str, Any]]:
         return {**found, "search": [h.to_json() for h in opened.search("words page 3", k=20)]}
 
     return read
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], Path]:
+    """Be on another machine, with no copies."""
+    numbers = iter(range(100))
+
+    def go() -> Path:
+        cache = tmp_path / f"cache-{next(numbers)}"
+        monkeypatch.setenv("PENSTOCK_CACHE", str(cache))
+        return cache
+
+    return go

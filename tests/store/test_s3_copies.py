@@ -40,19 +40,6 @@ def entries(s3: str, tmp_path: Path) -> Callable[..., ObjectPath]:
 
 
 @pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], Path]:
-    """Be on another machine, with no copies."""
-    numbers = iter(range(100))
-
-    def go() -> Path:
-        cache = tmp_path / f"cache-{next(numbers)}"
-        monkeypatch.setenv("PENSTOCK_CACHE", str(cache))
-        return cache
-
-    return go
-
-
-@pytest.fixture
 def requests(s3_server: Any) -> Iterator[list[str]]:
     """The keys that are asked for from now on."""
     made: list[str] = []

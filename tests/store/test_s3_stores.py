@@ -17,6 +17,9 @@ import penstock as ps
 from penstock.build.index import rebuild_index
 from penstock.cli.app import app
 from penstock.errors import MissingExtra, StoreError
+from penstock.store.files import all_files
+from penstock.store.objects import ObjectPath
+from penstock.store.places import file_sizes, open_place
 
 Contents = Callable[..., dict[str, Any]]
 Words = Callable[[Path], ps.Flow]
@@ -148,3 +151,54 @@ def test_without_the_client_the_extra_is_named(s3: str, monkeypatch: pytest.Monk
 def test_where_there_is_no_store_opening_says_how_to_build_one(s3: str) -> None:
     with pytest.raises(StoreError, match=f"no store here; build one: penstock build SOURCE {s3}"):
         ps.Store.open(s3)
+
+
+def test_dropping_runs_on_s3_leaves_what_other_runs_are_made_of(
+    s3: str,
+    docs: Path,
+    tmp_path: Path,
+    words: Words,
+    contents: Contents,
+    elsewhere: Callable[[], Path],
+) -> None:
+    for number in range(4):
+        (docs / "03.md").write_text(f"# Version {number}\n\nIt has words.\n")
+        words(docs).run(s3)
+        if number == 1:
+            ps.Store.open(s3).tag("first")
+    tagged, last = contents(s3, "first"), contents(s3)
+    size = sum(file_sizes(open_place(s3)).values())
+    dropped = ps.Store.open(s3).gc(keep=1).dropped
+    elsewhere()
+
+    assert dropped == ("000001", "000003")
+    assert sum(file_sizes(open_place(s3)).values()) < size
+    assert (contents(s3, "first"), contents(s3)) == (tagged, last)
+    ps.Store.open(s3).rollback("first")
+    assert contents(s3) == tagged
+    words(docs).run(s3)
+    assert contents(s3) == last
+
+
+def test_no_object_and_no_copy_holds_what_was_forgotten(
+    s3: str, docs: Path, tmp_path: Path, words: Words
+) -> None:
+    (docs / "secret.md").write_text("# Xyzzyq\n\nPlugh xyzzyq words.\n")
+    words(docs).run(s3)
+    (docs / "03.md").unlink()
+    words(docs).run(s3)
+    store = open_place(s3)
+    assert isinstance(store, ObjectPath)
+
+    def holding() -> list[str]:
+        found = [k for k in store.bucket.sizes(store.key) if b"xyzzyq" in store.bucket.get(k)[0]]
+        files = all_files(tmp_path / "cache" / "stores")
+        return found + [file for file in files if b"xyzzyq" in Path(file).read_bytes()]
+
+    assert holding()
+    ps.Store.open(s3).forget("secret.md")
+    words(docs).run(s3)
+    assert "secret.md" not in ps.Store.open(s3).documents(["doc_id"])["doc_id"].to_pylist()
+    ps.Store.open(s3).gc(keep=1)
+
+    assert holding() == []

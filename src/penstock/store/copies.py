@@ -33,8 +33,9 @@ _CONNECTIONS = 16
 _DAY_S = 86_400.0
 _DEFAULT_GB = 20.0
 
-# Put last: an entry without it is not complete.
-_LISTING = ".files"
+LISTING = ".files"
+"""What the object that lists an entry's files is named by; it is put last, so without it the entry
+is not complete."""
 
 
 def fetch(folder: ObjectPath, names: Iterable[str]) -> tuple[Path, tuple[object, ...]]:
@@ -106,7 +107,7 @@ def _held(folder: ObjectPath, here: Path, name: str) -> _Lock:
 
 def _download(folder: ObjectPath, here: Path, name: str) -> None:
     try:
-        listing: list[dict[str, Any]] = json.loads((folder / f"{name}{_LISTING}").read_bytes())
+        listing: list[dict[str, Any]] = json.loads((folder / f"{name}{LISTING}").read_bytes())
     except FileNotFoundError as err:
         raise StoreError(
             str(folder / name), "it is not there; was this run removed by `penstock gc`?"
@@ -148,7 +149,7 @@ def _upload(folder: ObjectPath, entry: Path) -> None:
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
         listing = list(pool.map(lambda file: _upload_file(folder, entry.parent, file), files))
     fsync_all(map(Path, files), top=entry.parent)
-    listed = folder / f"{entry.name}{_LISTING}"
+    listed = folder / f"{entry.name}{LISTING}"
     listed.bucket.put(listed.key, json.dumps(listing).encode())
     # From now on it is like any other copy, also for who looks for room.
     _Lock(entry.parent / f".{entry.name}.lock").close()
@@ -162,6 +163,14 @@ def _upload_file(folder: ObjectPath, here: Path, file: str) -> dict[str, Any]:
     target.bucket.put(target.key, path)
     name = path.relative_to(here).as_posix()
     return {"path": name, "size": path.stat().st_size, "sha256": digest}
+
+
+def drop(store: ObjectPath, names: Iterable[str]) -> None:
+    """Remove the copies of entries that are deleted, given as files of the store."""
+    for name in names:
+        entry = _folder(store) / name.removesuffix(LISTING)
+        if name.endswith(LISTING) and entry.exists():
+            _remove(entry)
 
 
 def make_room(num_bytes: int) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.errors import ConfigError, StoreError
+from penstock.store.copies import LISTING
 from penstock.store.lease import take_lease
 from penstock.store.manifest import (
     Manifest,
@@ -175,7 +176,8 @@ def named_files(
         for mine, version in zip(named, versions, strict=True):
             if version is not None:
                 mine |= {f"{table}.lance/{name}" for name in found[version]}
-    parts = {name: _known_as(name) for name in files if name.startswith(_PARTS)}
+    # What lists the files of a part on an object store stays as long as they do.
+    parts = {n: _known_as(n.removesuffix(LISTING)) for n in files if n.startswith(_PARTS)}
     for mine, manifest in zip(named, manifests, strict=True):
         texts = _texts(asdict(manifest))
         mine |= {name for name, known_as in parts.items() if not texts.isdisjoint(known_as)}

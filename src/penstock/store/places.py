@@ -114,7 +114,9 @@ def delete_files(store: Place, names: Iterable[str]) -> None:
     if isinstance(store, Path):
         files.delete_files(store, names)
     else:
-        store.bucket.delete([(store / name).key for name in names])
+        deleted = sorted(names)
+        store.bucket.delete([(store / name).key for name in deleted])
+        copies.drop(store, deleted)
 
 
 def lance_options(path: Place) -> dict[str, str] | None:
