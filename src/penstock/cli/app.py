@@ -427,6 +427,31 @@ def tag(
 
 
 @app.command()
+def diff(
+    store: StorePath,
+    a: Annotated[str, typer.Argument(metavar="A", help="The run before: a number or a tag.")],
+    b: Annotated[
+        str | None, typer.Argument(metavar="B", help="The run after; the last by default.")
+    ] = None,
+    size: Annotated[int, typer.Option("-n", help="Rows to show of each kind.", min=0)] = 20,
+    json: Json = False,
+) -> None:
+    """Show what differs between two runs: documents, counts by rule, verdicts and why.
+
+    A verdict changes with the document's content, with a step's setting, or with a neighbour:
+    another document that came, went or changed.
+
+    \b
+    Examples:
+      penstock diff corpus 3 4
+      penstock diff corpus v1 --json
+    """  # noqa: D301 - \b keeps lines as they are
+    from penstock.cli.versions import show_diff
+
+    show_diff(store, a, b, size, as_json=json)
+
+
+@app.command()
 def rollback(
     store: StorePath,
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's number or a tag.")],

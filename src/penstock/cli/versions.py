@@ -1,9 +1,9 @@
-"""The commands about a store's runs: tag, rollback, gc."""
+"""The commands about a store's runs: tag, diff, rollback, gc."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -12,7 +12,7 @@ from penstock.store import Store
 
 
 def change_tags(
-    store: Path, name: str | None, run: str | None, *, remove: bool, as_json: bool
+    store: str, name: str | None, run: str | None, *, remove: bool, as_json: bool
 ) -> None:
     """Set, remove or list tags."""
     opened = Store.open(store)
@@ -33,14 +33,48 @@ def change_tags(
         typer.echo(f"Removed {name}." if remove else f"{name} is run {tags[name]}.")
 
 
-def show_rollback(store: Path, run: str) -> None:
+def show_diff(store: str, a: str, b: str | None, size: int, *, as_json: bool) -> None:
+    """Compare two runs, and print what differs."""
+    found = Store.open(store).diff(a, b)
+    if as_json:
+        typer.echo(json.dumps(found.to_json()))
+        return
+    kinds = (("+", "added"), ("~", "changed"), ("-", "removed"), ("*", "recomputed"))
+    counts = [f"{len(getattr(found, name)):,} {name}" for _, name in kinds]
+    typer.echo(f"Documents from run {found.a} to run {found.b}: {', '.join(counts)}")
+    for sign, name in kinds:
+        _list(size, [f"{sign} {doc_id}" for doc_id in getattr(found, name)])
+    rows = [[each.rule, f"{each.before:,}", f"{each.after:,}"] for each in found.rules]
+    typer.echo("\n" + columns([["rule", found.a, found.b], *rows]))
+    reasons = ", ".join(f"{count:,} by {reason}" for reason, count in found.reasons().items())
+    typer.echo(f"\nVerdicts changed: {len(found.verdicts):,}: {reasons}")
+    _list(size, [_change_text(row) for row in found.verdicts.to_pylist()])
+
+
+def _list(size: int, lines: list[str]) -> None:
+    for line in lines[:size]:
+        typer.echo(f"  {line}")
+    if len(lines) > size:
+        typer.echo(f"  ... and {len(lines) - size:,} more: -n, or --json for all")
+
+
+def _change_text(row: dict[str, Any]) -> str:
+    before, after = (
+        row[f"rule{which}"] if row[f"verdict{which}"] == "dropped" else "kept"
+        for which in ("_before", "")
+    )
+    near = "" if row["neighbour"] is None else f" {row['neighbour']}"
+    return f"{row['doc_id']}: {before} -> {after}, by {row['reason']}{near}"
+
+
+def show_rollback(store: str, run: str) -> None:
     """Publish an earlier run again."""
     manifest = Store.open(store).rollback(run).manifest
     earlier = manifest.counts["rolled_back_to"]
     typer.echo(f"Run {manifest.run} is published, with all that run {earlier} holds.")
 
 
-def show_garbage(store: Path, keep: int, *, dry_run: bool, as_json: bool) -> None:
+def show_garbage(store: str, keep: int, *, dry_run: bool, as_json: bool) -> None:
     """Collect, and print what is gone."""
     garbage = Store.open(store).gc(keep=keep, dry_run=dry_run)
     if as_json:

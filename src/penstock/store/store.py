@@ -25,6 +25,7 @@ from penstock.index import (
 from penstock.index import Hit as IndexHit
 from penstock.records import CHUNKS, DOCUMENTS, EDITS, FAILURES, VERDICTS, content_hash
 from penstock.store.attributes import Attributes, is_internal
+from penstock.store.diff import Diff, diff_runs
 from penstock.store.forget import forget, restore
 from penstock.store.garbage import Garbage, collect_garbage
 from penstock.store.manifest import Manifest, current_run, read_manifest, run_names
@@ -160,6 +161,23 @@ class Store:
     def untag(self, name: str) -> None:
         """Forget a tag; its run is as any other then."""
         remove_tag(self.path, name)
+
+    def diff(self, a: str | int, b: str | int | None = None) -> Diff:
+        """What differs between two runs: documents, verdicts and why, counts by rule.
+
+        Args:
+            a: The run before: its number or a tag.
+            b: The run after; the one that is shown by default.
+
+        Returns:
+            Documents added, changed and removed, and each changed verdict of those
+            that stay with its reason: the document's own content, a step's setting,
+            or a neighbour: another document that came, went or changed.
+
+        Cost: reads what differs, and 8 bytes for each row of either run.
+        """
+        after = self.manifest if b is None else _manifest(self.path, b)
+        return diff_runs(self.path, _manifest(self.path, a), after)
 
     def rollback(self, run: str | int) -> Store:
         """Publish an earlier run's state again as the newest run; see `roll_back`.
