@@ -89,6 +89,8 @@ class Decision(Protocol):
 
         A decision whose attribute `needs_texts` is true is also given `texts`, a function
         from an array of `doc_id` to the array of their texts: for the few that it must see.
+        One whose `needs_values` is true is given `values`, which takes the name of a column or
+        a field of the metadata before that array.
 
         Args:
             doc_id: Documents that earlier steps kept, sorted.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -381,3 +382,23 @@ def test_a_signature_of_metadata_follows_metadata(tmp_path: Path) -> None:
     stores = [ps.Store.open(tmp_path / name).verdicts() for name in ("store", "fresh")]
     assert stores[0].equals(stores[1])
     assert set(stores[0]["verdict"].to_pylist()) == {"kept"}
+
+
+def test_the_survivor_by_a_field_of_the_metadata_is_that_of_a_fresh_build(
+    tmp_path: Path, equals_fresh: Any
+) -> None:
+    text = "a text of some words that two more documents have just as well as this one"
+    source = tmp_path / "rows.jsonl"
+
+    def build(stars: dict[str, int | None], keep: str) -> dict[str, str]:
+        rows = [{"id": i, "text": text, "stars": n} for i, n in stars.items()]
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        flow = ps.Flow(source=ps.jsonl(source, id="id"), steps=[ps.MinHashDedup(keep=keep)])
+        flow.run(tmp_path / "store")
+        equals_fresh(flow, tmp_path / "store")
+        dropped = ps.Store.open(tmp_path / "store").verdicts(where="verdict = 'dropped'")
+        return dict(zip(*(dropped[n].to_pylist() for n in ("doc_id", "duplicate_of")), strict=True))
+
+    assert build({"a": 1, "b": 5, "c": None}, "stars DESC") == {"a": "b", "c": "b"}
+    assert build({"a": 7, "b": 5, "c": None}, "stars DESC") == {"b": "a", "c": "a"}
+    assert build({"a": 7, "b": 5, "c": None}, "min(metadata.stars)") == {"a": "b", "c": "b"}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import penstock as ps
 from penstock.decisions import near_clusters
 from penstock.decisions.near import MinHashDedup, best_banding, share_found
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, QueryError
 from penstock.fingerprint import fingerprint
 from penstock.protocols import Decision
 from penstock.records import VERDICTS
@@ -218,6 +218,50 @@ def _estimate(a: bytes, b: bytes) -> float:
     return (agree - 1 / 256) / (255 / 256)
 
 
+@pytest.mark.parametrize(
+    ("keep", "stays"),
+    [
+        pytest.param("stars DESC", "b", id="most"),
+        pytest.param("max(metadata.stars)", "b", id="most-as-a-function"),
+        pytest.param("min( stars )", "a", id="least"),
+        pytest.param("stars asc", "a", id="least-in-words"),
+        pytest.param("site DESC, stars ASC", "d", id="two-columns"),
+        pytest.param('"odd name" DESC', "c", id="quoted"),
+    ],
+)
+def test_the_survivor_is_chosen_by_columns(keep: str, stays: str) -> None:
+    text = " ".join(f"word{i}" for i in range(30))
+    rows: dict[str, Any] = {
+        "stars": dict(zip("abcde", [1, 9, None, 2, 9], strict=True)),
+        "site": dict(zip("abcde", ["x", "x", None, "y", "x"], strict=True)),
+        "odd name": dict(zip("abcde", [1, 1, 2, 1, 1], strict=True)),
+    }
+    rows["metadata.stars"] = rows["stars"]
+    decision = MinHashDedup(keep=keep)
+    ids = pa.chunked_array([list("abcde")])
+    signed = pa.chunked_array([signature(decision, [text] * 5)])
+
+    def values(name: str, doc_id: pa.Array) -> pa.Array:
+        return pa.array([rows[name][each] for each in doc_id.to_pylist()])
+
+    found = decision.decide(ids, signed, values=values)
+
+    assert decision.needs_values
+    assert set(found["duplicate_of"].to_pylist()) == {stays}
+    assert set(found["doc_id"].to_pylist()) == set("abcde") - {stays}
+    with pytest.raises(ConfigError, match="keep"):
+        decision.decide(ids, signed)
+
+
+def test_what_has_no_order_is_told() -> None:
+    decision = MinHashDedup(keep="tags DESC")
+    ids = pa.chunked_array([["a", "b"]])
+    signed = pa.chunked_array([signature(decision, ["one two", "one two"])])
+
+    with pytest.raises(QueryError, match="no order"):
+        decision.decide(ids, signed, values=lambda _, doc_id: pa.array([["x"]] * len(doc_id)))
+
+
 @pytest.mark.parametrize("keep", ["first", "longest"])
 def test_any_history_ends_where_a_fresh_start_does(keep: Any) -> None:
     # Signatures are kept per document, as the store does, and never computed again.
@@ -351,6 +395,11 @@ def test_equal_minima_of_short_texts_are_no_chance() -> None:
         pytest.param({"unit": "lines"}, "unit", id="unit"),
         pytest.param({"verify": "maybe"}, "verify", id="verify"),
         pytest.param({"keep": "last"}, "keep", id="keep"),
+        pytest.param({"keep": "stars UP"}, "keep", id="keep-direction"),
+        pytest.param({"keep": "max(stars"}, "keep", id="keep-parenthesis"),
+        pytest.param({"keep": "stars DESC,"}, "keep", id="keep-nothing"),
+        pytest.param({"keep": "length(text) DESC"}, "keep", id="keep-function"),
+        pytest.param({"keep": 3}, "keep", id="keep-number"),
         pytest.param({"seed": -1}, "seed", id="seed"),
         pytest.param({"num_hashes": -1}, "num_hashes", id="num-hashes"),
     ],

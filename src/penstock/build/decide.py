@@ -13,6 +13,7 @@ from penstock.build.edits import KnownEdits, Rows, find_edits
 from penstock.build.plan import Plan
 from penstock.protocols import Cutting, Decision
 from penstock.records import EDITS, VERDICTS
+from penstock.store.attributes import Attributes
 from penstock.store.tables import Table
 
 
@@ -59,7 +60,8 @@ def decide(plan: Plan, documents: Table, edits: Table) -> Decided:
             cut.append(find_edits(decision, places, rows, known))
             found = _without_remains(found, cut[-1])
         else:
-            found = decision.decide(left["doc_id"], left[name], **_wanted(decision, rows))
+            more = _wanted(decision, documents, rows)
+            found = decision.decide(left["doc_id"], left[name], **more)
         if hasattr(decision, "report"):
             told = decision.report(left["doc_id"], left[name])
             reports[name.removeprefix("signature_")] = asdict(told)
@@ -96,11 +98,19 @@ def _without_remains(found: pa.Table, edits: pa.Table) -> pa.Table:
     return found.set_column(where, "verdict", pc.if_else(goes, "dropped", found["verdict"]))
 
 
-def _wanted(decision: Decision, rows: Rows) -> dict[str, Any]:
+def _wanted(decision: Decision, documents: Table, rows: Rows) -> dict[str, Any]:
     """What a decision asks for besides signatures."""
-    if not getattr(decision, "needs_texts", False):
-        return {}
-    return {"texts": lambda doc_id: rows(doc_id, ["text"])["text"].combine_chunks()}
+    more: dict[str, Any] = {}
+    if getattr(decision, "needs_texts", False):
+        more["texts"] = lambda doc_id: rows(doc_id, ["text"])["text"].combine_chunks()
+    if getattr(decision, "needs_values", False):
+        columns = Attributes(documents.reader())
+
+        def values(name: str, doc_id: pa.Array) -> pa.Array:
+            return columns.values(name, rows(doc_id, [])["_rowid"].to_numpy())
+
+        more["values"] = values
+    return more
 
 
 def _rows(documents: Table, ids: pa.Table, doc_id: pa.Array, columns: list[str]) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 
 from penstock.cli.decided import rows_seen, settings_of
@@ -27,8 +28,14 @@ def show_dedup_report(
         by_id = dict(zip(found["doc_id"].to_pylist(), found["uncut_text"].to_pylist(), strict=True))
         return pa.array([by_id[name] for name in doc_ids.to_pylist()], pa.large_string())
 
+    def values(name: str, doc_ids: pa.Array) -> pa.Array:
+        found = opened.documents(["doc_id", name])
+        return found[name].take(pc.index_in(doc_ids, value_set=found["doc_id"].combine_chunks()))
+
     signature = rows[f"signature_{decision.rule}"]
-    report = dedup_report(decision, rows["doc_id"], signature, texts=texts, examples=examples)
+    report = dedup_report(
+        decision, rows["doc_id"], signature, texts=texts, values=values, examples=examples
+    )
     if svg is not None:
         svg.write_text(report.curve_svg(), encoding="utf-8")
     typer.echo(report.to_json() if as_json else report.to_text())

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from penstock.decisions._order import Values, parse_order, ranked
 from penstock.decisions.near_clusters import (
     COUNT_BYTES,
     F64,
@@ -93,8 +94,11 @@ class MinHashDedup:
     """Hash functions in a band; None: chosen for the threshold, or 8."""
     verify: Literal["estimate", "jaccard", "none"] = field(default="estimate", metadata=_DECIDES)
     """How a pair proves similar: by its signatures, by its texts, or not at all."""
-    keep: Literal["first", "longest"] = field(default="first", metadata=_DECIDES)
-    """Which document stays: that of the smallest `doc_id`, or that of most words."""
+    keep: str = field(default="first", metadata=_DECIDES)
+    """Which document stays: ``"first"``, that of the smallest `doc_id`; ``"longest"``, that of
+    most words; or the first by columns and fields of the metadata, as in SQL's ORDER BY:
+    ``"num_bytes DESC"``, ``"metadata.stars DESC, date ASC"``, ``"max(stars)"``; a document
+    without a value comes last. Among equals, that of the smallest `doc_id`."""
 
     def __post_init__(self) -> None:
         self._check_choices()
@@ -124,8 +128,11 @@ class MinHashDedup:
         choices = {
             "unit": ("words", "chars"),
             "verify": ("estimate", "jaccard", "none"),
-            "keep": ("first", "longest"),
         }
+        if not isinstance(self.keep, str):
+            raise _wrong("keep", self.keep, 'must be text, such as "first" or "num_bytes DESC"')
+        if self.needs_values:
+            parse_order("MinHashDedup.keep", self.keep)
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise _wrong(name, getattr(self, name), f"must be one of {', '.join(known)}")
@@ -163,6 +170,11 @@ class MinHashDedup:
         return self._verifies and self.verify == "jaccard"
 
     @property
+    def needs_values(self) -> bool:
+        """Whether `decide` must be given a way to read columns."""
+        return self.keep not in ("first", "longest")
+
+    @property
     def _verifies(self) -> bool:
         return self.threshold is not None and self.verify != "none"
 
@@ -180,7 +192,11 @@ class MinHashDedup:
         return pa.Array.from_buffers(self.signature_type, len(data), buffers)
 
     def decide(
-        self, doc_id: pa.ChunkedArray, signature: pa.ChunkedArray, texts: Texts | None = None
+        self,
+        doc_id: pa.ChunkedArray,
+        signature: pa.ChunkedArray,
+        texts: Texts | None = None,
+        values: Values | None = None,
     ) -> pa.Table:
         """Which documents are near-duplicates of one that stays; `VERDICTS`, sorted by `doc_id`.
 
@@ -188,13 +204,15 @@ class MinHashDedup:
             doc_id: Documents that earlier steps kept, sorted.
             signature: Their signatures, in the same order.
             texts: How to read texts; only asked for candidates, and only if `needs_texts`.
+            values: How to read columns; only asked for candidates, and only if `needs_values`.
 
         Raises:
-            ConfigError: `verify` is ``jaccard`` and there is no `texts`.
+            ConfigError: `texts` or `values` is needed and not given.
+            QueryError: There is no column that `keep` names, or it has no order.
         """
         found = find_candidates(signature, self.num_hashes, *self.banding)
         roots, scores = self._clusters(found, doc_id, texts)
-        kept = _survivors(roots, found.units, self.keep)
+        kept = roots if self.keep == "first" else _best(roots, self._order(found, doc_id, values))
         dropped = np.flatnonzero(kept != np.arange(len(kept)))
         twins = kept[dropped]
         return pa.table(
@@ -207,6 +225,15 @@ class MinHashDedup:
             },
             schema=VERDICTS,
         )
+
+    def _order(self, found: Candidates, doc_id: pa.ChunkedArray, values: Values | None) -> I64:
+        """The candidates, the best first; equal ones in their order."""
+        if self.keep == "longest":
+            return np.lexsort((np.arange(len(found.units)), -found.units.astype(np.int64)))
+        if values is None:
+            raise _wrong("keep", self.keep, "needs a way to read the documents' columns")
+        order = parse_order("MinHashDedup.keep", self.keep)
+        return ranked(order, take_ids(doc_id, found.rows), values)
 
     def _clusters(
         self, found: Candidates, doc_id: pa.ChunkedArray, texts: Texts | None
@@ -281,14 +308,10 @@ def share_found(similarity: float, bands: int, rows: int) -> float:
     return float(1.0 - (1.0 - similarity**rows) ** bands)
 
 
-def _survivors(roots: I64, units: U32, keep: str) -> I64:
-    """The candidate that stays of each one's cluster."""
-    if keep == "first":
-        return roots
-    # The last write wins: that of most units, and among those the first.
-    order = np.lexsort((-np.arange(len(roots)), units))
+def _best(roots: I64, order: I64) -> I64:
+    """The candidate that stays of each one's cluster: the first in an order."""
     stays = np.empty(len(roots), np.int64)
-    stays[roots[order]] = order
+    stays[roots[order[::-1]]] = order[::-1]  # the last write wins
     return stays[roots]
 
 

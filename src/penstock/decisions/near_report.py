@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
+from penstock.decisions._order import Values
 from penstock.decisions.near import MinHashDedup, Texts, share_found
 from penstock.decisions.near_clusters import (
     Candidates,
@@ -203,6 +204,7 @@ def dedup_report(
     signature: pa.ChunkedArray,
     *,
     texts: Texts | None = None,
+    values: Values | None = None,
     thresholds: tuple[float, ...] = THRESHOLDS,
     examples: int = 5,
 ) -> DedupReport:
@@ -213,6 +215,7 @@ def dedup_report(
         doc_id: Documents that the decision saw, sorted.
         signature: Their signatures, in the same order.
         texts: How to read texts; without it there are no excerpts and no true similarities.
+        values: How to read columns; needed if the decision asks for it.
         thresholds: Where to compute the curve.
         examples: Pairs near the threshold; without a threshold, the least similar of those
             that share a band.
@@ -221,7 +224,7 @@ def dedup_report(
     """
     bands, rows = decision.banding
     found = find_candidates(signature, decision.num_hashes, bands, rows)
-    verdicts = decision.decide(doc_id, signature, texts if decision.needs_texts else None)
+    verdicts = decision.decide(doc_id, signature, texts if decision.needs_texts else None, values)
     twins = verdicts["duplicate_of"].combine_chunks().dictionary_encode()
     sizes = 1 + np.bincount(twins.indices.to_numpy(zero_copy_only=False), minlength=0)
     return DedupReport(
