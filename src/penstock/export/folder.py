@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from penstock.errors import ConfigError, ShardError
-from penstock.export.indexes import index_files
+from penstock.export.indexes import write_indexes
 from penstock.loader.cache import Folder
 from penstock.loader.formats.manifest import (
     CHECKPOINT,
@@ -22,7 +22,6 @@ from penstock.loader.formats.manifest import (
     MANIFEST,
     Manifest,
     manifest_from,
-    named,
     read_manifest,
 )
 from penstock.store.files import fsync_folder, replace_file
@@ -75,13 +74,7 @@ def publish(out: Path, manifest: Manifest) -> None:
     Guarantees: atomic and durable. Until the manifest is renamed into place the export is
         what it was, after that it is what the manifest says.
     """
-    indexes = []
-    for name, data in index_files(out, manifest):
-        path = out / name
-        path.parent.mkdir(exist_ok=True)
-        replace_file(path, data)
-        indexes.append(named(name, data))
-    manifest = replace(manifest, indexes=tuple(indexes))
+    manifest = replace(manifest, indexes=tuple(write_indexes(out, manifest)))
     replace_file(out / MANIFEST, manifest.to_bytes())
     for name in manifest.retired:
         (out / name).unlink(missing_ok=True)

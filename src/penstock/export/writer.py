@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from penstock.loader.formats import mds, parquet
+from penstock.loader.formats import mds, parquet, webdataset
 from penstock.loader.formats.checks import digests
 from penstock.loader.formats.compression import compress, extension
 from penstock.loader.formats.manifest import (
@@ -91,37 +91,57 @@ def _cut(batches: Iterable[pa.Table], how: Writing) -> Iterator[pa.Table]:
 
 
 def _row_bytes(rows: pa.Table, how: Writing) -> I64:
-    return mds.row_bytes(rows) if how.kind == "mds" else parquet.row_bytes(rows)
+    sizes = {"mds": mds.row_bytes, "webdataset": webdataset.row_bytes}
+    return sizes.get(how.kind, parquet.row_bytes)(rows)
 
 
 def _head_bytes(rows: pa.Table, how: Writing) -> int:
-    if how.kind != "mds":
-        return 0
-    return mds.head_bytes(_mds_config(rows.drop_columns(["row_hash"]).schema, how)[1])
+    if how.kind == "mds":
+        return mds.head_bytes(_mds_config(rows.drop_columns(["row_hash"]).schema, how)[1])
+    return webdataset.END_BYTES if how.kind == "webdataset" else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Encoded:
+    """A shard before it is written, and other files that belong to it."""
+
+    name: str
+    data: Any
+    groups: tuple[int, ...] = ()
+    entry: dict[str, Any] = field(default_factory=dict)
+    beside: dict[str, bytes] = field(default_factory=dict)
 
 
 def _write(rows: pa.Table, out: Path, number: int, how: Writing) -> Shard:
     hashes = rows["row_hash"]
     content = rows.drop_columns(["row_hash"])
-    if how.kind == "mds":
-        name, data, entry = _encode_mds(content, number, how)
-        groups: tuple[int, ...] = ()
-    else:
-        name, entry = f"{number:05d}.parquet", {}
-        data, groups = parquet.encode(content)
-    replace_file(out / name, data)
-    documents = f"{FOLDER}/rows/{name}.arrow"
+    shard = _encode(content, hashes, number, how)
+    documents = f"{FOLDER}/rows/{shard.name}.arrow"
     listed = rows_to_bytes(_documents(content, hashes))
-    replace_file(out / documents, listed)
+    for name, data in {shard.name: shard.data, **shard.beside, documents: listed}.items():
+        replace_file(out / name, data)
     return Shard(
-        name=name,
-        num_bytes=len(data),
-        sha256=digests(data, _HASH)["sha256"],
+        name=shard.name,
+        num_bytes=len(shard.data),
+        sha256=digests(shard.data, _HASH)["sha256"],
         num_rows=rows.num_rows,
         rows=named(documents, listed),
-        groups=groups,
-        entry=entry,
+        groups=shard.groups,
+        entry=shard.entry,
+        beside=tuple(shard.beside),
     )
+
+
+def _encode(rows: pa.Table, hashes: pa.ChunkedArray, number: int, how: Writing) -> _Encoded:
+    if how.kind == "mds":
+        return _encode_mds(rows, number, how)
+    if how.kind == "parquet":
+        data, groups = parquet.encode(rows)
+        return _Encoded(name=f"{number:06d}.parquet", data=data, groups=groups)
+    data, layout = webdataset.encode(rows, hashes)
+    stem = f"{number:06d}"
+    beside = {f"{stem}.idx": layout.dali(), f"{stem}.tar.idx": layout.energon()}
+    return _Encoded(name=f"{stem}.tar", data=data, beside=beside)
 
 
 def _documents(rows: pa.Table, hashes: pa.ChunkedArray) -> pa.Table:
@@ -133,17 +153,17 @@ def _documents(rows: pa.Table, hashes: pa.ChunkedArray) -> pa.Table:
     return pa.table([rows["doc_id"].cast(pa.string()), hashes, lengths], schema=ROWS)
 
 
-def _encode_mds(rows: pa.Table, number: int, how: Writing) -> tuple[str, Any, dict[str, Any]]:
+def _encode_mds(rows: pa.Table, number: int, how: Writing) -> _Encoded:
     facts, config = _mds_config(rows.schema, how)
     raw = mds.encode(rows, config)
     name = f"shard.{number:05d}.mds"
     entry: dict[str, Any] = {"samples": rows.num_rows, "raw_data": _mds_file(name, raw)}
     entry |= {"zip_data": None, **facts}
     if how.compression is None:
-        return name, raw, entry
+        return _Encoded(name=name, data=raw, entry=entry)
     zipped = compress(how.compression, raw.tobytes())
     name = f"{name}.{extension(how.compression)}"
-    return name, zipped, entry | {"zip_data": _mds_file(name, zipped)}
+    return _Encoded(name=name, data=zipped, entry=entry | {"zip_data": _mds_file(name, zipped)})
 
 
 def _mds_file(name: str, data: U8 | bytes) -> dict[str, Any]:

@@ -49,6 +49,8 @@ def write_folder(
 ) -> Path:
     """Write rows into a folder of shards with a manifest, as an export does."""
     make_folders(out)
+    if kind == "webdataset":
+        shard_bytes *= 8  # a row of a tar has three members, each with a header
     manifest = Manifest(kind=kind, store="", run="")
     how = Writing(kind=kind, shard_bytes=shard_bytes, compression=compression)
     manifest = write_shards([rows], out, manifest, how, lambda manifest: None)

@@ -16,7 +16,7 @@ from penstock.errors import ConfigError, ShardError
 from penstock.loader import Samples, open_shards
 from penstock.loader.formats.manifest import MANIFEST, FormatName
 
-FORMATS = ["mds", "mds-zstd", "parquet"]
+FORMATS = ["mds", "mds-zstd", "parquet", "webdataset"]
 ROWS = rows_of_tokens()
 NAMES: list[str] = ROWS["doc_id"].to_pylist()
 NUM_FLIPS = 350  # a format: more than a thousand in all
@@ -97,7 +97,7 @@ def test_a_copy_in_another_process_reads_the_same(folder: Path) -> None:
     assert copy.gather(positions)[0].tolist() == shards.gather(positions)[0].tolist()
 
 
-@pytest.mark.parametrize("kind", ["mds", "parquet"])
+@pytest.mark.parametrize("kind", ["mds", "parquet", "webdataset"])
 def test_rows_that_count_no_longer_are_passed_over(kind: FormatName, tmp_path: Path) -> None:
     dead = {0: (0, 3), 2: (1,)}
     before = open_shards(write_folder(tmp_path / "a", kind, ROWS)).fingerprint
@@ -117,6 +117,10 @@ def test_rows_that_count_no_longer_are_passed_over(kind: FormatName, tmp_path: P
     assert shards.fingerprint != before
 
 
+def _shards(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".idx")
+
+
 def _all_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
@@ -129,7 +133,8 @@ def _read_all(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "compression"), [("mds", None), ("mds", "zstd"), ("parquet", None)]
+    ("kind", "compression"),
+    [("mds", None), ("mds", "zstd"), ("parquet", None), ("webdataset", None)],
 )
 def test_every_flipped_bit_is_noticed(
     kind: FormatName, compression: str | None, tmp_path: Path
@@ -138,7 +143,7 @@ def test_every_flipped_bit_is_noticed(
     write_folder(good, kind, ROWS, shard_bytes=12_000, compression=compression)
     bad = tmp_path / "bad"
     shutil.copytree(good, bad)
-    files = _all_files(bad)
+    files = [path for path in _all_files(bad) if path.suffix != ".idx"]
     sizes = [path.stat().st_size for path in files]
     chance = random.Random(7)
 
@@ -157,7 +162,7 @@ def test_every_flipped_bit_is_noticed(
 
 
 def test_a_missing_shard_is_told_before_training_starts(folder: Path) -> None:
-    victim = sorted(path for path in folder.iterdir() if path.is_file())[1]
+    victim = _shards(folder)[1]
     victim.unlink()
 
     with pytest.raises(ShardError, match="it is missing") as caught:
@@ -167,7 +172,7 @@ def test_a_missing_shard_is_told_before_training_starts(folder: Path) -> None:
 
 
 def test_a_truncated_shard_is_told_before_training_starts(folder: Path) -> None:
-    victim = sorted(path for path in folder.iterdir() if path.is_file())[1]
+    victim = _shards(folder)[1]
     data = victim.read_bytes()
     victim.write_bytes(data[:-7])
 

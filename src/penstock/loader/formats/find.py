@@ -10,6 +10,7 @@ from penstock.loader.formats.manifest import FormatName, Manifest
 from penstock.loader.formats.mds_reader import INDEX, MdsReader, unit_of
 from penstock.loader.formats.parquet import ParquetReader, units_of
 from penstock.loader.formats.units import Reader, Unit
+from penstock.loader.formats.webdataset import TarReader
 
 
 def find_reader(place: Place, manifest: Manifest | None) -> Reader:
@@ -19,7 +20,9 @@ def find_reader(place: Place, manifest: Manifest | None) -> Reader:
         ConfigError: There are no shards of a format that we know.
     """
     kind = manifest.kind if manifest is not None else _kind(place)
-    return MdsReader(place) if kind == "mds" else ParquetReader(place)
+    if kind == "mds":
+        return MdsReader(place)
+    return TarReader(place) if kind == "webdataset" else ParquetReader(place)
 
 
 def units_of_manifest(manifest: Manifest) -> list[Unit]:
@@ -30,6 +33,8 @@ def units_of_manifest(manifest: Manifest) -> list[Unit]:
             units.append(unit_of(shard.entry, shard.dead))
         elif manifest.kind == "parquet":
             units += units_of(shard.file, shard.groups, shard.dead)
+        else:
+            units.append(Unit(shard.file, shard.num_rows, dead=shard.dead, detail=True))
     return units
 
 
@@ -38,6 +43,8 @@ def _kind(place: Place) -> FormatName:
     if index is not None and _is_mds(index):
         return "mds"
     names = place.names()
+    if any(name.endswith(".tar") for name in names):
+        return "webdataset"
     if any(name.endswith(".parquet") for name in names):
         return "parquet"
     raise ConfigError(
