@@ -41,13 +41,6 @@ def _streaming(folder: Path) -> Iterator[Row]:
             yield row["doc_id"], row["text"], row["tokens"].tolist()
 
 
-def _litdata(folder: Path) -> Iterator[Row]:
-    from litdata import StreamingDataset
-
-    for row in StreamingDataset(str(folder)):
-        yield row["doc_id"], row["text"], row["tokens"].tolist()
-
-
 def _webdataset(folder: Path) -> Iterator[Row]:
     import webdataset
 
@@ -57,16 +50,19 @@ def _webdataset(folder: Path) -> Iterator[Row]:
 
 
 def _energon(folder: Path) -> Iterator[Row]:
-    """Megatron-Energon, by its index: every member of every sample, from its place in SQLite."""
+    """Megatron-Energon 7.4: samples by their place in its index, each member by its own."""
     import io
 
     import numpy as np
     from megatron.energon.epathlib import EPath
-    from megatron.energon.flavors.webdataset.file_store import SqliteITarEntryReader
+    from megatron.energon.flavors.webdataset.itar_reader import SqliteITarEntryReader
 
-    files = SqliteITarEntryReader(EPath(str(folder)))
-    for key, *_ in list(files.sqlite_reader.list_all_samples()):
-        parts = {name: files[f"{key}.{name}"][0] for name in ("json", "txt", "tokens.npy")}
+    place = EPath(str(folder))
+    samples = SqliteITarEntryReader(place)
+    members = SqliteITarEntryReader(place, key_is_full_entryname=True)
+    for key, *_ in list(samples.list_all_samples()):
+        parts = {name: members[f"{key}.{name}"][0] for name in ("json", "txt", "tokens.npy")}
+        assert all(samples[key][name] == data for name, data in parts.items())
         tokens = np.load(io.BytesIO(parts["tokens.npy"])).tolist()
         yield json.loads(parts["json"])["doc_id"], parts["txt"].decode(), tokens
 
@@ -88,7 +84,6 @@ def _lance(folder: Path) -> Iterator[Row]:
 READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "penstock": _penstock,
     "streaming": _streaming,
-    "litdata": _litdata,
     "webdataset": _webdataset,
     "energon": _energon,
     "pyarrow": _pyarrow,

@@ -1,6 +1,6 @@
 """The indexes that other libraries read, written when an export is published.
 
-    index.json       MosaicML Streaming, LitData
+    index.json       MosaicML Streaming
     wids.json        WIDS, the random access of WebDataset
     .nv-meta/        Megatron-Energon 7: counts, splits, and every member's place in SQLite
 

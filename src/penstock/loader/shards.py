@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -73,7 +74,8 @@ def open_shards(
         raise ConfigError("url", os.fspath(url), "must hold shards with samples; these have none")
     for file in {unit.file.name: unit.file for unit in units}.values():
         place.check(file)
-    column, kind = _tokens_column(reader, units[0], tokens, dtype)
+    with _as_shard_error(units[0]):
+        column, kind = _tokens_column(reader, units[0], tokens, dtype)
     return Shards(
         place=place,
         reader=reader,
@@ -225,10 +227,8 @@ class Shards:
         for number, unit in enumerate(self._units):
             hand = self._open(number)
             names = list(self._reader.columns(unit)) if columns is None else list(columns)
-            try:
+            with _as_shard_error(unit):
                 table = hand.opened.table(names)
-            except (ValueError, KeyError) as err:
-                raise ShardError(unit.file.name, 0, str(err)) from err
             yield table if hand.live is None else table.take(pa.array(hand.live))
 
     def check(self) -> None:
@@ -247,10 +247,8 @@ class Shards:
                 return self._at_hand[number]
             unit = self._units[number]
             opened = self._reader.open(unit)
-            try:
+            with _as_shard_error(unit):
                 tokens = opened.values(self._column)
-            except (ValueError, KeyError, IndexError) as err:
-                raise ShardError(unit.file.name, 0, str(err)) from err
             tokens = self._typed(unit, tokens)
             live = _live(unit)
             hand = _AtHand(opened, tokens, live)
@@ -310,7 +308,8 @@ class Shards:
         if self._names is None:
             first = unit.first_row
             return pa.array([f"{unit.file.name}:{first + row}" for row in places.tolist()])
-        names = self._open(number).opened.table([self._names])[self._names].combine_chunks()
+        with _as_shard_error(unit):
+            names = self._open(number).opened.table([self._names])[self._names].combine_chunks()
         return names.take(pa.array(places)).cast(pa.string())
 
     def _recorded(self, unit: Unit) -> pa.Table | None:
@@ -322,6 +321,15 @@ class Shards:
                 shard = next(s for s in self.manifest.shards if s.name == unit.file.name)
                 self._documents[unit.file.name] = rows_of(self._place, shard)
             return self._documents[unit.file.name].slice(unit.first_row, unit.num_rows)
+
+
+@contextlib.contextmanager
+def _as_shard_error(unit: Unit) -> Iterator[None]:
+    """What a format says of a shard's bytes, with the shard's name."""
+    try:
+        yield
+    except (ValueError, KeyError, IndexError) as err:
+        raise ShardError(unit.file.name, 0, str(err)) from err
 
 
 def _live(unit: Unit) -> I64 | None:

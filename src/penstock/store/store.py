@@ -325,7 +325,7 @@ class Store:
 
         Args:
             out: The folder: a new or empty one, or that of an earlier export.
-            format: ``"mds"`` (MosaicML Streaming, LitData), ``"webdataset"`` (tar, for
+            format: ``"mds"`` (MosaicML Streaming), ``"webdataset"`` (tar, for
                 WebDataset, Energon and DALI), ``"parquet"`` or ``"lance"``.
             shard_bytes: Most bytes of a shard before compression.
             where: A SQL condition over the documents' columns and the metadata's fields.
