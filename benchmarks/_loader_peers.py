@@ -11,6 +11,7 @@ import itertools
 import sys
 import types
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, Protocol
@@ -110,18 +111,14 @@ class _LitData:
         self.folder = data.folder / f"litdata-{kind}"
 
     def _item_loader(self) -> Any:
-        from litdata import TokensLoader
-
-        return TokensLoader(SEQ_LEN) if self.kind == "packed" else None
+        return _load("litdata").TokensLoader(SEQ_LEN) if self.kind == "packed" else None
 
     def build(self) -> None:
         if (self.folder / "index.json").exists():
             return
-        import torch
-        from litdata.streaming.writer import BinaryWriter
-
+        torch, writing = _load("torch"), _load("litdata.streaming.writer")
         size = {"chunk_bytes": "64MB"} if self.kind == "raw" else {"chunk_size": SEQ_LEN << 12}
-        writer = BinaryWriter(str(self.folder), item_loader=self._item_loader(), **size)
+        writer = writing.BinaryWriter(str(self.folder), item_loader=self._item_loader(), **size)
         for i, row in enumerate(self.data):
             writer.add_item(
                 i, row if self.kind == "raw" else torch.from_numpy(row.astype(np.int32))
@@ -130,9 +127,8 @@ class _LitData:
         writer.merge(1)
 
     def open(self) -> Any:
-        from litdata import StreamingDataset
-
-        return StreamingDataset(str(self.folder), shuffle=True, item_loader=self._item_loader())
+        options = {"shuffle": True, "item_loader": self._item_loader()}
+        return _load("litdata").StreamingDataset(str(self.folder), **options)
 
     def epoch(self, opened: Any, number: int) -> Iterable[Any]:
         opened.set_epoch(number)
@@ -157,19 +153,15 @@ class _Mosaic:
     def build(self) -> None:
         if (self.folder / "index.json").exists():
             return
-        from streaming import MDSWriter
-
-        columns = {"tokens": "ndarray:uint16"}
-        with MDSWriter(out=str(self.folder), columns=columns, size_limit=1 << 26) as writer:
+        options = {"columns": {"tokens": "ndarray:uint16"}, "size_limit": 1 << 26}
+        with _load("streaming").MDSWriter(out=str(self.folder), **options) as writer:
             for row in self.data:
                 writer.write({"tokens": row})
 
     def open(self) -> Any:
-        from streaming import StreamingDataset
-        from streaming.base.util import clean_stale_shared_memory
-
-        clean_stale_shared_memory()
-        return StreamingDataset(local=str(self.folder), shuffle=True, batch_size=1)
+        _load("streaming.base.util").clean_stale_shared_memory()
+        options = {"shuffle": True, "batch_size": BATCH}
+        return _load("streaming").StreamingDataset(local=str(self.folder), **options)
 
     def epoch(self, opened: Any, number: int) -> Iterable[Any]:
         return opened  # type: ignore[no-any-return]
@@ -205,8 +197,7 @@ class _WebDataset:
     def build(self) -> None:
         if (self.folder / "done").exists():
             return
-        import webdataset
-
+        webdataset = _load("webdataset")
         self.folder.mkdir(exist_ok=True)
         pattern = str(self.folder / "%06d.tar")
         with webdataset.ShardWriter(pattern, maxcount=10_000, mtime=0, verbose=0) as writer:
@@ -215,8 +206,7 @@ class _WebDataset:
         (self.folder / "done").touch()
 
     def open(self) -> Any:
-        import webdataset
-
+        webdataset = _load("webdataset")
         urls = sorted(map(str, self.folder.glob("*.tar")))
         return webdataset.WebDataset(urls, shardshuffle=100, seed=0).shuffle(1000)
 
@@ -241,8 +231,7 @@ class _Grain:
         pass
 
     def open(self) -> Any:
-        import grain
-
+        grain = _load("grain")
         rows = grain.MapDataset.source(list(self.data)).shuffle(seed=0)
         # Threads that fetch ahead only cost time where all is in memory.
         options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
@@ -280,4 +269,9 @@ def make(name: str, kind: str, data: Data) -> Contender:
         return _LitData(data, kind)
     if name == "grain":
         return _Grain(data, kind)
-    return {"mosaicml": _Mosaic, "webdataset": _WebDataset}[name](data)
+    return _Mosaic(data) if name == "mosaicml" else _WebDataset(data)
+
+
+def _load(name: str) -> Any:
+    """A peer's module, which the project itself does not have."""
+    return import_module(name)

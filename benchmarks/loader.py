@@ -30,6 +30,7 @@ import resource
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +144,11 @@ def _side_by_side(kind: str, names: list[str], options: argparse.Namespace) -> d
     for _ in range(options.rounds):
         for name in names:
             rounds[name].append(_ask(name, kind, options))
-    best = {}
-    for name, found in rounds.items():
-        values = {key: [one[key] for one in found if one[key] is not None] for key in found[0]}
+    best: dict[str, dict[str, Any]] = {}
+    for name, measured in rounds.items():
+        values = {
+            key: [one[key] for one in measured if one[key] is not None] for key in measured[0]
+        }
         best[name] = {
             key: (max if "per_s" in key else min)(value) if value else None
             for key, value in values.items()
@@ -268,9 +271,8 @@ def _penstock_at_scale(kind: str, order: int) -> dict[str, Any]:
 
 def _mosaic_at_scale(kind: str, order: int) -> dict[str, Any]:
     without_torchvision()
-    from streaming.base.partition import get_partitions
-    from streaming.base.shuffle import get_shuffle
-
+    get_partitions = import_module("streaming.base.partition").get_partitions
+    get_shuffle = import_module("streaming.base.shuffle").get_shuffle
     sizes = np.full(order // 100_000, 100_000, np.int64)
     get_shuffle("py1e", sizes[:1], 64, 0, 0, 1 << 18)
     before, began = _peak_bytes(), time.perf_counter()

@@ -106,17 +106,18 @@ def _mark(position: Int, token: Int) -> Int:
 
 
 @kernel
-def digest(positions: I64, starts: I64, lengths: I32) -> Int:
-    """A sum over pieces that depends on what tokens of which samples they cover.
+def digest(positions: I64, starts: I64, lengths: I32) -> tuple[Int, Int]:
+    """A sum over pieces that depends on what tokens of which samples they cover; and their tokens.
 
     A piece adds the mark of its end and takes away that of its start. So the
     pieces of a sample add up to the mark of the sample's end wherever it is cut,
     and a piece that is missing or comes twice shows.
     """
-    total = np.int64(0)
+    total, tokens = np.int64(0), np.int64(0)
     for i in range(len(positions)):
         total += _mark(positions[i], starts[i] + lengths[i]) - _mark(positions[i], starts[i])
-    return total
+        tokens += lengths[i]
+    return total, tokens
 
 
 @kernel

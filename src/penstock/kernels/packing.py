@@ -9,6 +9,7 @@ from penstock.kernels.buffers import I64, Int
 from penstock.kernels.compiled import kernel
 
 I32 = npt.NDArray[np.int32]
+Flags = npt.NDArray[np.bool_]
 
 
 @kernel
@@ -49,7 +50,7 @@ def by_length(lengths: I32, most: Int) -> I64:
 
 
 @kernel
-def _tightest(tree: I32, leaves: Int, room: Int) -> Int:
+def _tightest(tree: Flags, leaves: Int, room: Int) -> Int:
     """The smallest room of at least `room` that some row has; -1 if none has."""
     node = leaves + room
     if tree[node]:
@@ -68,9 +69,18 @@ def _tightest(tree: I32, leaves: Int, room: Int) -> Int:
 
 
 @kernel
-def _count(tree: I32, node: Int, by: Int) -> None:
-    while node:
-        tree[node] += by
+def _mark(tree: Flags, node: Int) -> None:
+    while node and not tree[node]:
+        tree[node] = True
+        node >>= 1
+
+
+@kernel
+def _clear(tree: Flags, node: Int) -> None:
+    tree[node] = False
+    node >>= 1
+    while node and not (tree[2 * node] or tree[2 * node + 1]):
+        tree[node] = False
         node >>= 1
 
 
@@ -79,7 +89,7 @@ def best_fit(lengths: I32, size: Int) -> tuple[I64, Int]:
     """Give each piece a row of `size` tokens: of the rows that have room the fullest.
 
     Pieces are placed from the longest to the shortest. A segment tree over the
-    room that rows have left counts how many rows have it, and so finds the
+    room that rows have left tells whether some row has it, and so finds the
     tightest in O(log size).
 
     Args:
@@ -94,7 +104,7 @@ def best_fit(lengths: I32, size: Int) -> tuple[I64, Int]:
     leaves = np.int64(1)
     while leaves < size + 1:
         leaves *= 2
-    tree = np.zeros(2 * leaves, np.int32)
+    tree = np.zeros(2 * leaves, np.bool_)
     newest = np.full(size + 1, -1, np.int64)  # of the rows with that room; the others follow
     older = np.empty(len(lengths), np.int64)
     out = np.empty(len(lengths), np.int64)
@@ -108,13 +118,14 @@ def best_fit(lengths: I32, size: Int) -> tuple[I64, Int]:
         else:
             row = newest[room]
             newest[room] = older[row]
-            _count(tree, leaves + room, -1)
+            if newest[room] < 0:
+                _clear(tree, leaves + room)
         out[i] = row
         room -= lengths[i]
         if room:
             older[row] = newest[room]
             newest[room] = row
-            _count(tree, leaves + room, 1)
+            _mark(tree, leaves + room)
     return out, num_rows
 
 

@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 
 from penstock.kernels.compiled import kernel
 
+I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 
@@ -67,3 +68,58 @@ copy_bytes: Any = intrinsic(_copy_bytes)
 def _copy_ranges(source: U8, starts: I64, sizes: I64, target: U8, places: I64) -> None:
     for i in range(len(starts)):
         copy_bytes(source, starts[i], target, places[i], sizes[i])
+
+
+def gather_pieces(
+    flat: npt.NDArray[Any], offsets: I64, positions: I64, starts: I64, lengths: I32
+) -> tuple[npt.NDArray[Any], I64]:
+    """Pieces of sequences that lie one after another in an array.
+
+    Args:
+        flat: All sequences; of any type.
+        offsets: Where each begins there, and the end.
+        positions: (n,), which sequences.
+        starts: (n,), where each piece begins in its sequence.
+        lengths: (n,), how long it is.
+
+    Returns:
+        The pieces one after another, and where each begins, (n + 1,).
+
+    Raises:
+        IndexError: A piece does not lie in its sequence, or there is no such sequence.
+    """
+    places = np.empty(len(positions) + 1, np.int64)
+    total = _places(offsets, positions, starts, lengths, places)
+    if total < 0 or offsets[-1] > len(flat):
+        raise IndexError("a piece lies outside its sequence")
+    width, out = flat.itemsize, np.empty(total, flat.dtype)
+    source = flat.view(np.uint8)
+    source.flags.writeable = False
+    _copy_pieces(source, offsets, positions, starts, places, width, out.view(np.uint8))
+    return out, places
+
+
+@kernel
+def _places(offsets: I64, positions: I64, starts: I64, lengths: I32, places: I64) -> Any:
+    """Where each piece goes; all their tokens together, or -1 where one cannot be."""
+    total = np.int64(0)
+    for i in range(len(positions)):
+        places[i] = total
+        p, start, length = positions[i], starts[i], np.int64(lengths[i])
+        if p < 0 or p + 1 >= len(offsets) or start < 0 or length < 0:
+            return -1
+        if offsets[p] < 0 or offsets[p] + start + length > offsets[p + 1]:
+            return -1
+        total += length
+    places[len(positions)] = total
+    return total
+
+
+@kernel
+def _copy_pieces(
+    source: U8, offsets: I64, positions: I64, starts: I64, places: I64, width: int, target: U8
+) -> None:
+    for i in range(len(positions)):
+        begin = (offsets[positions[i]] + starts[i]) * width
+        size = (places[i + 1] - places[i]) * width
+        copy_bytes(source, begin, target, places[i] * width, size)

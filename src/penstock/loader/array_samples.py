@@ -19,7 +19,8 @@ class ArraySamples:
 
     Args:
         tokens: All of them, uint16 or uint32; `numpy.memmap` and `numpy.load(mmap_mode="r")` do.
-        offsets: Where each sequence begins, and the end: (num_samples + 1,) integers.
+        offsets: Where each sequence begins, and the end: (num_samples + 1,) integers; others
+            than int64 are converted, which takes memory.
         fingerprint: What names the content, if you know a name; else it is read
             whole once and hashed, when a loader is made.
 
@@ -47,7 +48,8 @@ class ArraySamples:
         # A plain read-only array of either kind, so that each kernel has one specialisation.
         self._tokens = np.asarray(tokens).view()
         self._tokens.flags.writeable = False
-        self._offsets = np.asarray(offsets)
+        self._offsets = np.asarray(offsets, np.int64).view()
+        self._offsets.flags.writeable = False
         self._given = fingerprint
 
     @cached_property
@@ -72,7 +74,7 @@ class ArraySamples:
 
     def lengths(self, first: int, last: int) -> I32:
         """See `Samples`."""
-        lengths = np.diff(self._offsets[first : last + 1].astype(np.int64))
+        lengths = np.diff(self._offsets[first : last + 1])
         if len(lengths) and int(lengths.min()) < 0:
             place = first + int(lengths.argmin())
             found = f"falling at {place}"
@@ -83,20 +85,12 @@ class ArraySamples:
         self, positions: I64, starts: I64 | None = None, lengths: I32 | None = None
     ) -> tuple[Tokens, I64]:
         """See `Samples`."""
-        from penstock.kernels.ranges import copy_ranges
+        from penstock.kernels.ranges import gather_pieces
 
-        begins = self._offsets[positions].astype(np.int64)
         if starts is None or lengths is None:
-            sizes = self._offsets[positions + 1] - begins
-        else:
-            begins += starts
-            sizes = lengths.astype(np.int64)
-        offsets = np.zeros(len(positions) + 1, np.int64)
-        np.cumsum(sizes, out=offsets[1:])
-        out, width = np.empty(offsets[-1], self.dtype), self.dtype.itemsize
-        source, target = self._tokens.view(np.uint8), out.view(np.uint8)
-        copy_ranges(source, begins * width, sizes * width, target, offsets[:-1] * width)
-        return out, offsets
+            starts = np.zeros(len(positions), np.int64)
+            lengths = (self._offsets[positions + 1] - self._offsets[positions]).astype(np.int32)
+        return gather_pieces(self._tokens, self._offsets, positions, starts, lengths)
 
     def doc_ids(self, positions: I64) -> pa.Array:
         """The positions, written out: an array has no names."""

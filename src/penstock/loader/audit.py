@@ -9,7 +9,7 @@ import numpy as np
 
 from penstock.loader.batches import Share, share
 from penstock.loader.plan import Step
-from penstock.loader.samples import I32, I64, Samples
+from penstock.loader.samples import Samples
 
 LENGTHS_AT_ONCE = 1 << 20
 """Of so many samples lengths are asked for at a time."""
@@ -53,16 +53,15 @@ class Tally:
 
     def serve(self, part: Share) -> None:
         """Count a rank's share of a step."""
+        tokens, digest = self._sums(part)
         self._steps += 1
         self._pieces += len(part.lengths)
-        self._tokens += int(part.lengths.sum(dtype=np.int64))
-        self._digest += self._digest_of(part)
+        self._tokens += tokens
+        self._digest += digest
 
     def drop(self, step: Step) -> None:
         """Count what is left of an epoch and not served to any rank."""
-        whole = share(step, 0, 1, None)
-        self._dropped_tokens = int(whole.lengths.sum(dtype=np.int64))
-        self._dropped = self._digest_of(whole)
+        self._dropped_tokens, self._dropped = self._sums(share(step, 0, 1, None))
 
     def audit(self, total: int) -> Audit:
         """What was counted, beside the epoch's total digest."""
@@ -77,15 +76,17 @@ class Tally:
             dropped=self._dropped,
         )
 
-    def _digest_of(self, part: Share) -> int:
+    def _sums(self, part: Share) -> tuple[int, int]:
+        """Tokens, and the digest of those that are waited for."""
         from penstock.kernels.batching import digest
 
-        columns: tuple[I64, I64, I32] = part.positions, part.starts, part.lengths
-        if part.sources is not None:
-            counted = self._counted[part.sources]
-            places = part.positions + self._firsts[part.sources]
-            columns = places[counted], part.starts[counted], part.lengths[counted]
-        return int(digest(*columns))
+        if part.sources is None:
+            total, tokens = digest(part.positions, part.starts, part.lengths)
+            return int(tokens), int(total)
+        counted = self._counted[part.sources]
+        places = (part.positions + self._firsts[part.sources])[counted]
+        total, _ = digest(places, part.starts[counted], part.lengths[counted])
+        return int(part.lengths.sum(dtype=np.int64)), int(total)
 
 
 def _firsts(kinds: Sequence[Samples]) -> list[int]:
@@ -102,6 +103,5 @@ def total_digest(kinds: Sequence[Samples], times: Sequence[int | None]) -> int:
     for base, kind, number in zip(_firsts(kinds), kinds, times, strict=True):
         for first in range(0, kind.num_samples if number else 0, LENGTHS_AT_ONCE):
             last = min(first + LENGTHS_AT_ONCE, kind.num_samples)
-            digest = int(digest_whole(base + first, kind.lengths(first, last)))
-            total += (number or 0) * digest
+            total += (number or 0) * int(digest_whole(base + first, kind.lengths(first, last)))
     return total

@@ -34,16 +34,15 @@ def share(step: Step, rank: int, world_size: int, wanted: int | None) -> Share:
         wanted: Rows of a whole step, to fill up to with empty ones; None: a rank
             that would have none gets one.
     """
-    pieces: list[tuple[Plan, slice | I64]] = []
+    if world_size == 1 and len(step.parts) == 1 and step.num_rows >= (wanted or 1):
+        return _whole(*step.parts[0])
+    pieces: list[tuple[Plan, I64]] = []
     row_sizes, before = [np.zeros(1, np.int64)], 0
     for plan, first, last in step.parts:
         # The first row of these whose number in the step is this rank's, modulo world_size.
         rows = np.arange(first + (rank - before) % world_size, last, world_size)
         sizes = plan.rows[rows + 1] - plan.rows[rows]
-        if world_size == 1:
-            pieces.append((plan, slice(plan.rows[first], plan.rows[last])))
-        else:
-            pieces.append((plan, _pieces(plan, rows, sizes)))
+        pieces.append((plan, _pieces(plan, rows, sizes)))
         row_sizes.append(sizes)
         before += last - first
     num_rows = sum(map(len, row_sizes)) - 1
@@ -59,6 +58,15 @@ def share(step: Step, rank: int, world_size: int, wanted: int | None) -> Share:
         _joined([plan.lengths[chosen] for plan, chosen in pieces]),
         np.cumsum(np.concatenate(row_sizes)),
     )
+
+
+def _whole(plan: Plan, first: int, last: int) -> Share:
+    """Neighbouring rows, without a copy."""
+    rows = plan.rows[first : last + 1]
+    chosen = slice(rows[0], rows[-1])
+    sources = None if plan.sources is None else plan.sources[chosen]
+    columns = plan.positions[chosen], plan.starts[chosen], plan.lengths[chosen]
+    return Share(sources, *columns, rows - rows[0])
 
 
 def _pieces(plan: Plan, rows: I64, sizes: I64) -> I64:
