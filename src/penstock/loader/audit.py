@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -45,7 +46,7 @@ class Tally:
     """Counts what is served of an epoch."""
 
     def __init__(self, epoch: int, kinds: Sequence[Samples], times: Sequence[int | None]) -> None:
-        self.epoch = epoch
+        self.epoch, self._kinds, self._times = epoch, kinds, times
         self._firsts = np.array(_firsts(kinds))
         self._counted = np.array([number is not None for number in times])
         self._steps = self._pieces = self._tokens = self._digest = 0
@@ -63,7 +64,7 @@ class Tally:
         """Count what is left of an epoch and not served to any rank."""
         self._dropped_tokens, self._dropped = self._sums(share(step, 0, 1, None))
 
-    def audit(self, total: int) -> Audit:
+    def audit(self) -> Audit:
         """What was counted, beside the epoch's total digest."""
         return Audit(
             epoch=self.epoch,
@@ -71,10 +72,14 @@ class Tally:
             pieces=self._pieces,
             tokens=self._tokens,
             digest=self._digest,
-            total=total,
+            total=self._total,
             dropped_tokens=self._dropped_tokens,
             dropped=self._dropped,
         )
+
+    @cached_property
+    def _total(self) -> int:
+        return _digest_of_all(self._kinds, self._times)
 
     def _sums(self, part: Share) -> tuple[int, int]:
         """Tokens, and the digest of those that are waited for."""
@@ -95,7 +100,7 @@ def _firsts(kinds: Sequence[Samples]) -> list[int]:
     return [sum(sizes[:i]) for i in range(len(sizes))]
 
 
-def total_digest(kinds: Sequence[Samples], times: Sequence[int | None]) -> int:
+def _digest_of_all(kinds: Sequence[Samples], times: Sequence[int | None]) -> int:
     """The digest of an epoch that serves each of these so often, from lengths alone."""
     from penstock.kernels.batching import digest_whole
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from penstock.errors import ConfigError
-from penstock.loader.audit import LENGTHS_AT_ONCE, Audit, Tally, total_digest
+from penstock.loader.audit import LENGTHS_AT_ONCE, Audit, Tally
 from penstock.loader.batches import Batch, Share, read, share
+from penstock.loader.growing import Moved, Remaining
 from penstock.loader.mixing import MixedCourse, Mixture
 from penstock.loader.order import ORDER_VERSION, Order, order_key
 from penstock.loader.plan import Course, Cursor, OrderedCourse, Planner, Rules, Step
@@ -102,39 +103,51 @@ class Loader:
         }
         _check(self._rules, self._settings, rank, world_size)
         self._samples = samples
-        if isinstance(samples, Mixture):
-            self._kinds = [part.samples for part in samples.parts.values()]
-            self._times = samples.times
-        else:
-            self._kinds, self._times = [samples], [1]
+        self._rank, self._world_size = rank, world_size
+        self._pad_token, self._doc_ids = pad_token, doc_ids
+        where = {"rank": rank, "world_size": world_size}
+        self._arguments: dict[str, Any] = {
+            **self._settings,
+            **where,
+            "pad_token": pad_token,
+            "doc_ids": doc_ids,
+        }
+        self._begin(epoch)
         for kind in self._kinds:
             if kind.num_samples == 0:
                 raise ConfigError("samples", "empty", "expected at least one sample to serve")
             if max_tokens is not None and seq_len is None:
                 _check_longest(kind, max_tokens, world_size)
-        self._rank, self._world_size = rank, world_size
-        self._pad_token, self._doc_ids = pad_token, doc_ids
-        self._begin(epoch)
-        self._tally = Tally(epoch, self._kinds, self._times)
 
-    def _begin(self, epoch: int) -> None:
-        self._epoch = epoch
+    def _begin(self, epoch: int, before: list[Moved] | None = None) -> None:
+        """Go to the start of an epoch, or of what remains of it after others were served."""
+        self._epoch, self._before = epoch, before or []
+        if isinstance(self._samples, Mixture):
+            self._kinds = [part.samples for part in self._samples.parts.values()]
+            self._times: list[int | None] = self._samples.times
+        else:
+            rest = Remaining(self._samples, before) if before else self._samples
+            self._kinds, self._times = [rest], [1]
         self._planner = Planner(self._course(epoch), self._rules)
         self._cursor = self._planner.start
+        self._tally = Tally(epoch, self._kinds, self._times)
 
     def _course(self, epoch: int) -> Course:
-        settings, samples = self._settings, self._samples
-        size, blocks = settings["block_size"], settings["blocks_per_window"]
+        samples = self._samples
+        size, blocks = self._settings["block_size"], self._settings["blocks_per_window"]
         if isinstance(samples, Mixture):
-            where = {"seed": settings["seed"], "epoch": epoch}
+            where = {"seed": self._settings["seed"], "epoch": epoch}
             return MixedCourse(samples, self._rules, **where, block_size=size, blocks=blocks)
-        order = Order(
+        return OrderedCourse(self._order(epoch), self._kinds[0])
+
+    def _order(self, epoch: int) -> Order:
+        samples, settings = self._kinds[0], self._settings
+        return Order(
             num_samples=samples.num_samples,
-            block_size=size,
-            blocks_per_window=blocks,
+            block_size=settings["block_size"],
+            blocks_per_window=settings["blocks_per_window"],
             key=order_key(samples.fingerprint, settings["seed"], epoch),
         )
-        return OrderedCourse(order, samples)
 
     @property
     def epoch(self) -> int:
@@ -159,7 +172,9 @@ class Loader:
             self._cursor = step.following
             self._tally.serve(part)
             yield batch
+        tally = self._tally  # audit() still tells of it
         self._begin(self._epoch + 1)
+        self._tally = tally
 
     def stream(self, *, worker: int = 0, num_workers: int = 1) -> Iterator[tuple[Batch, State]]:
         """One worker's batches of the rest of the epoch, each with the state after it.
@@ -198,13 +213,13 @@ class Loader:
         return self._state(self._cursor)
 
     def _state(self, cursor: Cursor) -> State:
-        place = {
-            "epoch": self._epoch,
-            "step": cursor.step,
-            "window": list(cursor.mark),
-            "row": cursor.row,
-        }
-        return {**self._identity, "position": place}
+        state = {**self._identity, "position": {"epoch": self._epoch, **_place(cursor)}}
+        if self._before:
+            links = [
+                {"samples": link.base.fingerprint, **_place(link.cursor)} for link in self._before
+            ]
+            state["before"] = links
+        return state
 
     @cached_property
     def _identity(self) -> State:
@@ -215,8 +230,13 @@ class Loader:
             **self._settings,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, before: Sequence[Samples] = ()) -> None:
         """Go to where another loader was, whatever its rank and world size.
+
+        Args:
+            state: What its `state_dict` gave.
+            before: The samples that the epoch had before it was moved to these, in that order;
+                only for a loader that was `moved` since the epoch began.
 
         Raises:
             ConfigError: The state is of other samples or settings; it names which.
@@ -224,23 +244,53 @@ class Loader:
         Cost: the next batch plans one window.
         """
         for name, own in self._identity.items():
-            if name not in state or state[name] != own:
-                problem = (
-                    f"the state was saved with this, and this loader has {own!r}: "
-                    "make it of the same samples with the same arguments"
-                )
-                raise ConfigError(f"state {name!r}", state.get(name), problem)
-        place = state.get("position")
-        try:
-            epoch, step = int(place["epoch"]), int(place["step"])  # type: ignore[index]
-            mark = tuple(int(number) for number in place["window"])  # type: ignore[index]
-            row = int(place["row"])  # type: ignore[index]
-        except (KeyError, TypeError, ValueError) as err:
-            problem = "expected what state_dict() gave"
-            raise ConfigError("state 'position'", place, problem) from err
-        self._begin(epoch)
-        self._cursor = Cursor(step, mark, row)
-        self._tally = Tally(epoch, self._kinds, self._times)
+            _compare(name, state.get(name), own)
+        links = state.get("before", [])
+        _compare("before", [link["samples"] for link in links], [old.fingerprint for old in before])
+        position: Any = state.get("position")
+        cursors = [_cursor(place) for place in (*links, position)]
+        epoch = int(position.get("epoch", self._settings["epoch"]))
+        self._begin(epoch, self._links(before, cursors, epoch))
+        self._cursor = cursors[-1]
+
+    def moved(self, samples: Samples) -> Loader:
+        """A loader of newer samples that goes on with this epoch where this one is.
+
+        Documents of which this epoch has served a piece come no more in it, by name, even if
+        their text is another now; what is not among the newer samples comes no more at all;
+        all others come once, in an order of their own, whose steps count from 0 again. Later
+        epochs are of all the newer samples, as if nothing had been before them.
+
+        Between epochs this is the same as making a new loader with the next epoch.
+
+        Raises:
+            ConfigError: This loader is of a mixture.
+
+        Cost: reads the names of all documents served in this epoch, and of all newer ones.
+        """
+        if isinstance(self._samples, Mixture):
+            problem = "only between epochs can it get newer samples: make a loader with the next"
+            raise ConfigError("samples", "a Mixture", problem)
+        loader = Loader(samples, **self._arguments)
+        loader._begin(self._epoch, [*self._before, self._link()] if self.step else self._before)
+        return loader
+
+    def _link(self) -> Moved:
+        assert not isinstance(self._samples, Mixture)
+        order = self._order(self._epoch)
+        return Moved(self._samples, self._kinds[0], order, self._planner, self._cursor)
+
+    def _links(
+        self, before: Sequence[Samples], cursors: Sequence[Cursor], epoch: int
+    ) -> list[Moved]:
+        """The samples that an epoch had before, each with what remained of it after the others."""
+        links: list[Moved] = []
+        for samples, cursor in zip(before, cursors, strict=False):
+            loader = Loader(samples, **self._arguments)
+            loader._begin(epoch, links)
+            loader._cursor = cursor
+            links = [*links, loader._link()]
+        return links
 
     def __len__(self) -> int:
         """Steps of the epoch, the same on every rank.
@@ -276,11 +326,28 @@ class Loader:
 
         Cost: one pass over all lengths, once.
         """
-        return self._tally.audit(self._total)
+        return self._tally.audit()
 
-    @cached_property
-    def _total(self) -> int:
-        return total_digest(self._kinds, self._times)
+
+def _place(cursor: Cursor) -> State:
+    return {"step": cursor.step, "window": list(cursor.mark), "row": cursor.row}
+
+
+def _cursor(place: Any) -> Cursor:
+    try:
+        mark = tuple(int(number) for number in place["window"])
+        return Cursor(int(place["step"]), mark, int(place["row"]))
+    except (KeyError, TypeError, ValueError) as err:
+        raise ConfigError("state 'position'", place, "expected what state_dict() gave") from err
+
+
+def _compare(name: str, found: object, own: object) -> None:
+    if found != own:
+        problem = (
+            f"the state was saved with this, and this loader has {own!r}: "
+            "make it of the same samples with the same arguments"
+        )
+        raise ConfigError(f"state {name!r}", found, problem)
 
 
 def _check(rules: Rules, settings: Mapping[str, Any], rank: int, world_size: int) -> None:

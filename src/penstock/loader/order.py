@@ -63,19 +63,27 @@ class Order:
             place += missing
         return place // window_size, place % window_size
 
-    def window(self, index: int, samples: Samples) -> tuple[I64, I32]:
-        """Positions and lengths of a window's samples, in their order; (n,) each."""
-        from penstock.kernels.shuffling import permuted, shuffled
+    def ranges(self, index: int) -> list[tuple[int, int]]:
+        """The positions of a window's samples, as ranges in storage order."""
+        from penstock.kernels.shuffling import permuted
 
         first = index * self.blocks_per_window
         last = min(first + self.blocks_per_window, self._num_blocks)
-        # Sorted, so that what lies together is asked for together: the shuffle hides it.
         blocks = np.sort(permuted(first, last, self._num_blocks, np.uint64(self.key)))
         cuts = np.flatnonzero(np.diff(blocks) != 1) + 1
-        runs = [(int(run[0]), int(run[-1]) + 1) for run in np.split(blocks, cuts)]
         size, end = self.block_size, self.num_samples
-        ranges = [(low * size, min(high * size, end)) for low, high in runs]
-        positions = np.concatenate([np.arange(low, high) for low, high in ranges])
-        lengths = np.concatenate([samples.lengths(low, high) for low, high in ranges])
+        return [
+            (int(run[0]) * size, min((int(run[-1]) + 1) * size, end))
+            for run in np.split(blocks, cuts)
+        ]
+
+    def window(self, index: int, samples: Samples) -> tuple[I64, I32]:
+        """Positions and lengths of a window's samples, in their order; (n,) each."""
+        from penstock.kernels.shuffling import shuffled
+
+        # In storage order, so that what lies together is asked for together: the shuffle hides it.
+        ranges = self.ranges(index)
+        positions = np.concatenate([np.arange(first, last) for first, last in ranges])
+        lengths = np.concatenate([samples.lengths(first, last) for first, last in ranges])
         order = shuffled(len(positions), np.uint64(order_key(self.key, "window", index)))
         return positions[order], lengths[order]
