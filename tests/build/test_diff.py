@@ -74,7 +74,7 @@ def test_backwards_is_the_same_the_other_way_round(store: Path) -> None:
 
 def test_a_changed_step_and_a_changed_text_are_told_apart(store: Path, tree: Path) -> None:
     opened = ps.Store.open(store)
-    steps = [ps.Normalize(), ps.Keep(_long), ps.ExactDedup()]
+    steps: list[Any] = [ps.Normalize(), ps.Keep(_long), ps.ExactDedup()]
     ps.Flow(source=ps.files(tree), steps=steps).run(store)
     (tree / "code/tool.py").write_text("x = 1\n")
     ps.Flow(source=ps.files(tree), steps=steps).run(store)

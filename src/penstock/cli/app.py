@@ -49,7 +49,9 @@ StorePath = Annotated[
     str, typer.Argument(metavar="STORE", help="Folder of the store, or s3://BUCKET/PREFIX.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Run = Annotated[str | None, typer.Option(help="An earlier run's number; the last by default.")]
+Run = Annotated[
+    str | None, typer.Option(help="An earlier run's number or tag; the last by default.")
+]
 SearchMode = Annotated[
     Mode | None, typer.Option(help="hybrid where chunks have embeddings, else words.")
 ]
@@ -449,6 +451,25 @@ def diff(
     from penstock.cli.versions import show_diff
 
     show_diff(store, a, b, size, as_json=json)
+
+
+@app.command()
+def explain(
+    store: StorePath,
+    doc_id: Annotated[str, typer.Argument(metavar="DOC_ID", help="A document's id.")],
+    run: Run = None,
+    json: Json = False,
+) -> None:
+    """Show a document's life: source, runs, steps, scores, verdict, cluster, chunks.
+
+    \b
+    Examples:
+      penstock explain corpus guide/start.md
+      penstock explain corpus guide/start.md --run v1 --json
+    """  # noqa: D301 - \b keeps lines as they are
+    from penstock.cli.explain import show_life
+
+    show_life(store, doc_id, run, as_json=json)
 
 
 @app.command()

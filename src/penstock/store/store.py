@@ -28,6 +28,7 @@ from penstock.store.attributes import Attributes, is_internal
 from penstock.store.diff import Diff, diff_runs
 from penstock.store.forget import forget, restore
 from penstock.store.garbage import Garbage, collect_garbage
+from penstock.store.life import document_life
 from penstock.store.manifest import Manifest, current_run, read_manifest, run_names
 from penstock.store.objects import ObjectPath
 from penstock.store.places import Place, local_files, open_place
@@ -178,6 +179,22 @@ class Store:
         """
         after = self.manifest if b is None else _manifest(self.path, b)
         return diff_runs(self.path, _manifest(self.path, a), after)
+
+    def explain(self, doc_id: str) -> dict[str, Any]:
+        """A document's life, in JSON types.
+
+        Returns:
+            Its ``source`` (item and version), what each of the kept ``runs`` has of it,
+            its ``failures``; and, where this run has it, the ``document`` itself, its
+            ``steps`` with signatures, outcomes and scores, its ``verdict``, the
+            ``cluster`` of documents taken for one with it (the one kept first), its
+            ``edits``, its ``chunks`` with their segments of the index, and its ``tokens``.
+
+        Raises:
+            QueryError: No run that is kept has it.
+        """
+        tokens = None if self.manifest.tokens is None else self.tokens()
+        return document_life(self.path, self.searcher, doc_id, tokens)
 
     def rollback(self, run: str | int) -> Store:
         """Publish an earlier run's state again as the newest run; see `roll_back`.
