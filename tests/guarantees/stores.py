@@ -97,7 +97,8 @@ def _with_bits(rows: pa.Table) -> pa.Table:
     """Vectors as whole numbers: NaN equals itself then, and 0.0 is not -0.0."""
     column = rows["embedding"].combine_chunks()
     dim = column.type.list_size
-    flat = column.flatten().to_numpy(zero_copy_only=False).view("uint32")
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    flat = flat.view(f"uint{8 * flat.itemsize}")
     bits = pa.FixedSizeListArray.from_arrays(pa.array(flat), dim)
     return rows.set_column(rows.schema.get_field_index("embedding"), "embedding", bits)
 
