@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -371,7 +371,7 @@ def _in_small_parts(small: bool) -> Iterator[None]:
             for name in ("documents._RECOMPUTE_ROWS", "chunks._WINDOW_ROWS"):
                 patch.setattr(f"penstock.build.{name}", 2)
             # The package has a function of the module's name.
-            patch.setattr(sys.modules["penstock.sources.files"], "_TASK_ITEMS", 2)
+            patch.setattr(import_module("penstock.sources.files"), "_TASK_ITEMS", 2)
         yield
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
+import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def tree(tmp_path: Path) -> Path:
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Every document is a task of its own, written and saved as it comes."""
-    monkeypatch.setattr(sys.modules["penstock.sources.files"], "_TASK_ITEMS", 1)
+    monkeypatch.setattr(import_module("penstock.sources.files"), "_TASK_ITEMS", 1)
     monkeypatch.setattr("penstock.build.documents._FLUSH_BYTES", 1)
     monkeypatch.setattr("penstock.build.documents._RECOMPUTE_ROWS", 1)
     monkeypatch.setattr("penstock.build.documents.CHECKPOINT_S", 0.0)
@@ -164,3 +165,22 @@ def test_a_flow_without_chunks_takes_none_from_earlier_runs(tree: Path, tmp_path
 
     assert_same(read_run(ps.Store.open(tmp_path / "store", 1)), before)
     assert_equals_fresh(tree, tmp_path / "store", FIRST)
+
+
+def test_a_run_that_raised_has_stopped_writing(
+    tree: Path, tmp_path: Path, one_by_one: pytest.MonkeyPatch
+) -> None:
+    from penstock.build.documents import Documents
+
+    real, ended = Documents._write, []
+
+    def slow(self: Documents, *arguments: Any) -> None:
+        time.sleep(0.2)
+        real(self, *arguments)
+        ended.append(True)
+
+    one_by_one.setattr(Documents, "_write", slow)
+    one_by_one.setattr("penstock.build.documents.CHECKPOINT_S", 60.0)
+    stop_after(1, tree, tmp_path / "store", FIRST)
+
+    assert ended == [True]

@@ -294,10 +294,13 @@ class Documents:
         if self._blobs_grew or fewer or self.previous.get("unfinished"):
             self._tidy_blobs()
         self.save()
-        self._writer.shutdown()
         for table in (self.documents, self.blobs):
             table.compact()
         give_back()
+
+    def close(self) -> None:
+        """Wait for what is being written: nothing may touch the tables when the lease is gone."""
+        self._writer.shutdown()
 
     def _read(self, task: Any) -> Work:
         if isinstance(task, Work):

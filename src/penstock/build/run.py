@@ -47,6 +47,7 @@ from penstock.store.places import (
     attempt_name,
     flush,
     known_files,
+    make_folder,
     open_place,
 )
 from penstock.store.tables import Table, named_versions, open_table
@@ -89,7 +90,7 @@ def run_once(
     """
     folder = open_place(store)
     with _explained(folder):
-        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        make_folder(folder / "runs")
         cancel = Cancel()
         with (
             take_lease(folder) as lease,
@@ -153,7 +154,10 @@ class _Run:
             listing = self._plan.source.list()
             work = documents.prepare(listing, verify=self._verify)
         if work:
-            self._documents(documents)
+            try:
+                self._documents(documents)
+            finally:
+                documents.close()
         moved = self._version("documents") != self._start.tables.get("documents")
         verdicts: pa.Table | None = None
         same_decisions = (flow.get("chain"), flow.get("decisions")) == (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 _FLUSHERS = 16
@@ -24,6 +25,15 @@ def fsync_folder(path: Path) -> None:
     if os.name == "nt":
         return
     fsync_file(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing, durably."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        with suppress(PermissionError):  # one that may be written but not listed
+            fsync_folder(folder.parent)
 
 
 def replace_file(path: Path, data: bytes) -> None:

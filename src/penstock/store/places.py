@@ -73,6 +73,14 @@ def attempt_name(store: Place, run: str) -> str:
     return run if isinstance(store, Path) else f"{run}-{store.bucket.token}"
 
 
+def make_folder(path: Place) -> None:
+    """Make a folder and those above it that are missing, durably."""
+    if isinstance(path, Path):
+        files.make_folder(path)
+    else:
+        path.mkdir(parents=True, exist_ok=True)
+
+
 def known_files(store: Place) -> set[str]:
     """What is there before a run, to compare with in `flush`."""
     return files.all_files(store) if isinstance(store, Path) else copies.entries(store)
