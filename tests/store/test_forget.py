@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import lance
+import numpy as np
 import pytest
 from lance.file import LanceFileReader
+from tests.tokens.tokenizers_json import byte_tokenizer
+from tokenizers import Tokenizer
 
 import penstock as ps
 from penstock.errors import ConfigError, LeaseError, QueryError, StoreError
-from penstock.index import IndexManifest
+from penstock.export import export
 from penstock.index.passages import Passages
 from penstock.records import content_hash
 from penstock.store.lease import Lease
-from penstock.store.manifest import run_names
-from penstock.store.purge import purge, settle_receipts
 
 
 def _write(folder: Path, documents: dict[str, str]) -> None:
@@ -56,7 +54,7 @@ def build(docs: Path, tmp_path: Path) -> Callable[..., Path]:
     return run
 
 
-def _contents(path: Path) -> dict[str, Any]:
+def _contents(path: Path, *, words: bool = True) -> dict[str, Any]:
     store = ps.Store.open(path)
     tables = {
         "documents": store.documents(),
@@ -65,7 +63,7 @@ def _contents(path: Path) -> dict[str, Any]:
         "failures": store.failures(),
     }
     found: dict[str, Any] = {name: rows.to_pylist() for name, rows in tables.items()}
-    hits = store.search("order story called", 100, mode="words")
+    hits = store.search("order story called", 100, mode="words") if words else []
     found["hits"] = sorted((hit.chunk_id, hit.score, hit.text) for hit in hits)
     counts = store.manifest.counts
     found["counts"] = {
@@ -131,7 +129,7 @@ def test_a_receipt_tells_where_the_documents_had_been_and_holds_neither_content_
         "blobs": 1,
     }
     assert set(receipt.versions) >= {"documents", "verdicts", "chunks"}
-    assert sum(receipt.segments.values()) >= 2
+    assert receipt.segments["index/segment-000001"] == 2
     assert receipt.same_content == 1  # twin.md
     assert receipt.purged is None
     assert not any(word in stored for word in ("Quincunx", "jane", "copy.md"))
@@ -262,55 +260,92 @@ def _traces(path: Path, markers: tuple[bytes, ...]) -> set[str]:
         if file.name == "blocks.lz4":
             passages = Passages.open(file.parent)
             data += b"".join(map(bytes, passages.records(list(range(passages.num_rows))))).lower()
+        if file.name == "tokens.npy":
+            data += _TOKENIZER.decode(np.load(file).tolist()).lower().encode()
         if any(marker in data for marker in markers):
             found.add(str(file.relative_to(path)))
     return found
 
 
-def _sweep(path: Path) -> None:
-    """Drop every file that the last run does not name."""
-    manifest = ps.Store.open(path).manifest
-    for name in run_names(path)[:-1]:
-        (path / "runs" / f"{name}.json").unlink()
-    for name, version in manifest.tables.items():
-        lance.dataset(str(path / f"{name}.lance"), version=version).cleanup_old_versions(
-            timedelta(0), delete_unverified=True
-        )
-    assert manifest.index is not None
-    named = set(IndexManifest.from_json(manifest.index).names())
-    for entry in (path / "index").iterdir():
-        if entry.name not in named:
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+_TOKENIZER = Tokenizer.from_str(byte_tokenizer())
+_MARKERS = (b"quincunx", b"vermilion", b"larkspur")
 
 
+@pytest.mark.parametrize("tokens", [False, True], ids=["search", "training"])
 def test_after_gc_no_file_of_the_store_holds_a_trace(
-    build: Callable[..., Path], docs: Path
+    tokens: bool, docs: Path, tmp_path: Path
 ) -> None:
-    path = build()
-    # An earlier version of the document, too, and rows of others that went meanwhile.
+    steps: list[Any] = [ps.Normalize(), ps.ExactDedup()]
+    steps += [ps.Tokenize(tokenizer=byte_tokenizer())] if tokens else [ps.Chunk()]
+    flow, path = ps.Flow(source=ps.files(docs), steps=steps), tmp_path / "store"
+    flow.run(path)
+    # An earlier version of the document, too, and rows of others that came meanwhile.
     (docs / "jane.md").write_text(f"# Jane\r\n\n{_SECRET} called anew.\r\n")
     (docs / "more.md").write_text("# More\n\nOne more document.\n")
-    build()
-    markers = (b"quincunx", b"vermilion", b"larkspur")
-    assert {Path(name).parts[0] for name in _traces(path, markers)} == {
-        "documents.lance",
-        "blobs.lance",
-        "chunks.lance",
-        "index",
-    }
+    flow.run(path)
+    parts = {Path(name).parts[0] for name in _traces(path, _MARKERS)}
+    assert parts == {"documents.lance", "blobs.lance"} | (
+        {"tokens"} if tokens else {"chunks.lance", "index"}
+    )
 
     receipt = ps.Store.open(path).forget("jane.md")
-    after = _contents(path)
-    assert _traces(path, markers)  # earlier runs are whole still
-    with Lease(path) as lease:
-        run = purge(path, lease)
-    _sweep(path)
-    settle_receipts(path, run)
+    (docs / "jane.md").rename(tmp_path / "jane.md")
+    flow.run(tmp_path / "fresh")
+    (tmp_path / "jane.md").rename(docs / "jane.md")
+    assert _traces(path, _MARKERS)  # earlier runs are whole still
+    ps.Store.open(path).gc(keep=9)
 
-    assert _traces(path, markers) == set()
-    assert _contents(path) == after
+    assert _traces(path, _MARKERS) == set()
+    assert _contents(path, words=not tokens) == _contents(tmp_path / "fresh", words=not tokens)
+    run = ps.Store.open(path).manifest.run
     assert [each.purged for each in ps.Store.open(path).receipts()] == [run]
     assert receipt.purged is None
+    assert any(name.startswith("tokens/" if tokens else "index/") for name in receipt.segments)
+    flow.run(path)
+    ps.Store.open(path).gc()
+    assert _traces(path, _MARKERS) == set()
+    assert _contents(path, words=not tokens) == _contents(tmp_path / "fresh", words=not tokens)
+    if tokens:
+        shown, fresh = (ps.Store.open(each).tokens() for each in (path, tmp_path / "fresh"))
+        assert shown.fingerprint == fresh.fingerprint
+
+
+def test_a_tag_keeps_no_trace_and_a_run_from_before_the_document_stays(
+    build: Callable[..., Path], docs: Path
+) -> None:
+    (docs / "jane.md").rename(docs.parent / "jane.md")
+    store = ps.Store.open(build())
+    (docs.parent / "jane.md").rename(docs / "jane.md")
     build()
-    assert _traces(path, markers) == set()
-    assert _contents(path) == after
+    (docs / "jane.md").unlink()
+    path = build()
+    store.tag("before", 1)
+    store.tag("after", 3)  # its files have the document's rows, deleted
+    receipt = store.forget("jane.md")
+    store.gc()
+
+    assert receipt.runs == ["000002", "000003"]
+    assert _traces(path, _MARKERS) == set()
+    assert ps.Store.open(path).tags() == {"before": "000001"}
+    assert len(ps.Store.open(path, "before").search("order", 9)) == 2
+
+
+def test_a_rollback_does_not_bring_a_document_back_for_long(build: Callable[..., Path]) -> None:
+    path = build()
+    store = ps.Store.open(path)
+    store.forget("jane.md")
+    store.rollback(1)
+    assert ps.Store.open(path).search("Quincunx")
+    build()
+
+    assert ps.Store.open(path).search("Quincunx") == []
+    assert ps.Store.open(path).documents(where="doc_id = 'jane.md'").num_rows == 0
+
+
+def test_a_receipt_names_the_exported_shards(build: Callable[..., Path], tmp_path: Path) -> None:
+    store = ps.Store.open(build())
+    export(store, tmp_path / "out", format="parquet")
+    receipt = store.forget("jane.md")
+
+    assert [each["path"] for each in receipt.exports] == [str(tmp_path / "out")]
+    assert len(receipt.exports[0]["shards"]) == 1

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from penstock.export.export import ExportReport, export
-from penstock.export.registry import Export, Holding, exported_shards, read_exports
+from penstock.store.exports import Export, Holding, exported_shards, read_exports
 
 __all__ = ["Export", "ExportReport", "Holding", "export", "exported_shards", "read_exports"]

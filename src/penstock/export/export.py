@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 from penstock.errors import ConfigError, QueryError
 from penstock.export.folder import make_folders, publish, save_checkpoint, starting_point
 from penstock.export.plan import Changed, Wanted, compare
-from penstock.export.registry import record_export
 from penstock.export.writer import Writing, write_shards
 from penstock.loader.formats.compression import checked_compression
 from penstock.loader.formats.manifest import FOLDER, FORMATS, FormatName, Manifest
+from penstock.store.exports import record_export
 from penstock.store.lease import Lease
 
 if TYPE_CHECKING:

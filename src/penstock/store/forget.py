@@ -8,7 +8,7 @@ build, or another `forget`, takes out what is left of them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,22 +19,21 @@ import pyarrow.compute as pc
 
 from penstock.errors import ConfigError, QueryError, StoreError
 from penstock.index import IndexManifest, update_index
-from penstock.index.update import open_segment
-from penstock.records import hash_column
 from penstock.store.attributes import Attributes
 from penstock.store.forgotten import Forgotten, add_forgotten, drop_forgotten, read_forgotten
 from penstock.store.lease import take_lease
 from penstock.store.manifest import (
     Manifest,
     current_run,
+    newest_versions,
     publish,
     read_manifest,
-    run_names,
     starting_point,
 )
 from penstock.store.places import Place, attempt_name, flush, known_files, local_files
 from penstock.store.receipts import Receipt, write_receipt
 from penstock.store.tables import Table, named_versions, open_table
+from penstock.store.traces import is_in, published, receipt_of, rows_of
 from penstock.tokens import TokensManifest, forget_tokens
 
 U64 = npt.NDArray[np.uint64]
@@ -54,10 +53,8 @@ def forget(
         started = time.time()
         known = known_files(store)
         start = starting_point(store)
-        tables = {
-            name: Table(store / f"{name}.lance", version) for name, version in last.tables.items()
-        }
-        receipt = _receipt(store, last, start.run, ids, reason)
+        tables = open_tables(store, last)
+        receipt = receipt_of(store, last, start.run, ids, reason)
         forgotten = add_forgotten(store, ids, receipt.run)
         fates = _fates(last, tables, ids)
         rows = {name: _delete_rows(table, ids) for name, table in tables.items()}
@@ -106,6 +103,15 @@ def restore(store: Place, doc_ids: Sequence[str]) -> None:
         drop_forgotten(store, pa.array(doc_ids, pa.string()))
 
 
+def open_tables(store: Place, last: Manifest) -> dict[str, Table]:
+    """The tables of the last run, for writing."""
+    newest = newest_versions(store, last.tables)
+    return {
+        name: Table(store / f"{name}.lance", version, newest[name])
+        for name, version in last.tables.items()
+    }
+
+
 def find_documents(store: Place, doc_ids: Sequence[str], where: str | None) -> pa.Array:
     """The ids that `forget` would take out, sorted; reads only.
 
@@ -129,12 +135,12 @@ def _chosen(store: Place, last: Manifest, doc_ids: Sequence[str], where: str | N
         return found.cast(pa.string()).sort()
     ids = pc.unique(pa.array(doc_ids, pa.string())).sort()
     missing = ids.filter(pc.invert(read_forgotten(store).among(ids)))
-    for manifest in (last, *_manifests(store)):
+    for manifest in (last, *published(store)):
         for name in ("documents", "failures"):
             if len(missing) and name in manifest.tables:
                 there = open_table(store / f"{name}.lance", manifest.tables[name])
                 have = there.to_table(columns=["doc_id"])["doc_id"]
-                missing = missing.filter(pc.invert(_is_in(missing, have)))
+                missing = missing.filter(pc.invert(is_in(missing, have)))
     if len(missing):
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise QueryError(
@@ -144,83 +150,15 @@ def _chosen(store: Place, last: Manifest, doc_ids: Sequence[str], where: str | N
     return ids
 
 
-def _manifests(store: Place) -> Iterator[Manifest]:
-    for name in reversed(run_names(store)):
-        yield read_manifest(store / "runs" / f"{name}.json")
-
-
-def _receipt(store: Place, last: Manifest, run: str, ids: pa.Array, reason: str) -> Receipt:
-    """Where the documents are now and were in earlier runs."""
-    versions: dict[str, list[int]] = {}
-    runs: set[str] = set()
-    chunks: list[U64] = [np.empty(0, np.uint64)]
-    seen: dict[tuple[str, int], bool] = {}
-    segments: dict[str, Any] = {}
-    for manifest in _manifests(store):
-        for name, version in manifest.tables.items():
-            if (name, version) not in seen:
-                found = _rows_of(open_table(store / f"{name}.lance", version), ids)
-                seen[name, version] = bool(len(found))
-                if len(found):
-                    versions.setdefault(name, []).append(version)
-                if name == "chunks":
-                    chunks.append(found)
-            if seen[name, version]:
-                runs.add(manifest.run)
-        if manifest.index is not None:
-            known = IndexManifest.from_json(manifest.index).segments
-            segments.update((segment.folder, replace(segment, deleted=None)) for segment in known)
-    rows = np.unique(np.concatenate(chunks))
-    files = local_files(store / "index", segments)
-    held = {
-        name: len(np.intersect1d(open_segment(files.path, segment).rows, rows))
-        for name, segment in sorted(segments.items())
-    }
-    hashes = hash_column(ids.cast(pa.large_string())).to_pylist()
-    return Receipt(
-        run=run,
-        at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        reason=reason,
-        documents=[each.hex() for each in hashes],
-        versions={name: sorted(found) for name, found in sorted(versions.items())},
-        runs=sorted(runs, key=int),
-        segments={name: count for name, count in held.items() if count},
-        same_content=_same_content(store, last, ids),
-    )
-
-
-def _same_content(store: Place, last: Manifest, ids: pa.Array) -> int:
-    """Documents that hold the same bytes and stay."""
-    version = last.tables.get("documents")
-    if version is None:
-        return 0
-    rows = open_table(store / "documents.lance", version).to_table(
-        columns=["doc_id", "content_hash"]
-    )
-    gone = _is_in(rows["doc_id"], ids)
-    theirs = rows["content_hash"].filter(gone)
-    stays = rows["content_hash"].filter(pc.invert(gone))
-    return int(pc.sum(_is_in(stays, theirs)).as_py() or 0)
-
-
-def _rows_of(dataset: Any, ids: pa.Array) -> U64:
-    """Row ids of the rows of these documents."""
-    if "doc_id" not in dataset.schema.names:
-        return np.empty(0, np.uint64)
-    rows = dataset.to_table(columns=["doc_id"], with_row_id=True)
-    found: U64 = rows["_rowid"].filter(_is_in(rows["doc_id"], ids)).to_numpy()
-    return found
-
-
 def _delete_rows(table: Table, ids: pa.Array) -> U64:
     """Take out the rows of these documents; their row ids. What names them names them no more."""
-    found = _rows_of(table.reader(), ids)
+    found = rows_of(table.reader(), ids)
     if len(found):
         table.delete(found)
     assert table.schema is not None
     if "duplicate_of" in table.schema.names:
         rows = table.scan(table.schema.names)
-        rows = rows.filter(_is_in(rows["duplicate_of"], ids))
+        rows = rows.filter(is_in(rows["duplicate_of"], ids))
         if len(rows):
             where = rows.schema.get_field_index("duplicate_of")
             none = pa.nulls(len(rows), pa.string())
@@ -250,7 +188,7 @@ def _delete_blobs(tables: dict[str, Table]) -> U64:
         return np.empty(0, np.uint64)
     needed = tables["documents"].scan(["content_hash"], where="has_blob")["content_hash"]
     rows = tables["blobs"].scan(["content_hash"])
-    gone: U64 = rows["_rowid"].filter(pc.invert(_is_in(rows["content_hash"], needed))).to_numpy()
+    gone: U64 = rows["_rowid"].filter(pc.invert(is_in(rows["content_hash"], needed))).to_numpy()
     if len(gone):
         tables["blobs"].delete(gone)
     return gone
@@ -268,12 +206,12 @@ def _fates(last: Manifest, tables: dict[str, Table], ids: pa.Array) -> list[tupl
     steps = {step["rule"]: step["name"] for step in reversed(last.flow.get("steps", []))}
     if "verdicts" in tables:
         rows = tables["verdicts"].scan(["doc_id", "verdict", "rule"])
-        for row in rows.filter(_is_in(rows["doc_id"], ids)).to_pylist():
+        for row in rows.filter(is_in(rows["doc_id"], ids)).to_pylist():
             step = steps.get((row["rule"] or "").partition(".")[0], "")
             fates.append((step, "dropped") if row["verdict"] == "dropped" else ("", ""))
     if "failures" in tables:
         rows = tables["failures"].scan(["doc_id", "step"])
-        failed = rows["step"].filter(_is_in(rows["doc_id"], ids)).to_pylist()
+        failed = rows["step"].filter(is_in(rows["doc_id"], ids)).to_pylist()
         fates += [(step, "failed") for step in failed]
     return fates
 
@@ -301,8 +239,3 @@ def _counts(
     for name, table in (("documents", "documents"), ("chunks", "chunks"), ("failures", "failures")):
         counts[name] = counts.get(name, 0) - gone.get(table, 0)
     return counts | {"kept": counts.get("kept", 0) - len(left), "stages": {}, "bottleneck": ""}
-
-
-def _is_in(values: Any, among: Any) -> Any:
-    chosen = among.combine_chunks() if isinstance(among, pa.ChunkedArray) else among
-    return pc.is_in(values, value_set=chosen)

@@ -12,12 +12,13 @@ from dataclasses import replace
 
 from penstock.index import IndexManifest
 from penstock.index.update import purge_index
+from penstock.store.forget import open_tables
 from penstock.store.lease import Lease
 from penstock.store.manifest import publish, read_manifest, run_names, starting_point
 from penstock.store.object_lease import ObjectLease
 from penstock.store.places import Place, attempt_name, flush, known_files, local_files
 from penstock.store.receipts import read_receipts, write_receipt
-from penstock.store.tables import Table, named_versions
+from penstock.store.tables import named_versions
 from penstock.tokens import TokensManifest, purge_tokens
 
 
@@ -39,11 +40,9 @@ def purge(store: Place, lease: Lease | ObjectLease) -> str:
     started = time.time()
     known = known_files(store)
     run = starting_point(store).run
-    tables = {}
-    for name, version in last.tables.items():
-        table = Table(store / f"{name}.lance", version)
+    tables = open_tables(store, last)
+    for table in tables.values():
         table.purge()
-        tables[name] = table
     index = last.index
     if index is not None:
         before = IndexManifest.from_json(index)

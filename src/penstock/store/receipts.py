@@ -20,9 +20,9 @@ class Receipt:
         reason: As given.
         documents: The first 16 bytes of SHA-256 of each `doc_id`, in hexadecimal.
         rows: Rows taken out, by table.
-        versions: By table, the versions of earlier runs that hold rows of them.
-        runs: Earlier runs that hold any of them.
-        segments: By segment of the index, how many of its rows are theirs.
+        versions: By table, the versions whose files hold rows of theirs, deleted ones too.
+        runs: Earlier runs that name a file which holds anything of theirs.
+        segments: By segment of index and tokens, how many of its rows are theirs.
         exports: What was exported with them, and into which shards.
         same_content: How many documents with the same bytes stay under other ids.
         purged: The run since which no file of the store holds a trace; None until `gc`.
