@@ -106,12 +106,6 @@ class Loader:
         self._rank, self._world_size = rank, world_size
         self._pad_token, self._doc_ids = pad_token, doc_ids
         where = {"rank": rank, "world_size": world_size}
-        self._arguments: dict[str, Any] = {
-            **self._settings,
-            **where,
-            "pad_token": pad_token,
-            "doc_ids": doc_ids,
-        }
         self._begin(epoch)
         for kind in self._kinds:
             if kind.num_samples == 0:
@@ -274,6 +268,13 @@ class Loader:
         loader = Loader(samples, **self._arguments)
         loader._begin(self._epoch, [*self._before, self._link()] if self.step else self._before)
         return loader
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        ranks = {"rank": self._rank, "world_size": self._world_size}
+        return {
+            **self._settings, **ranks, "pad_token": self._pad_token, "doc_ids": self._doc_ids
+        }
 
     def _link(self) -> Moved:
         assert not isinstance(self._samples, Mixture)
