@@ -272,9 +272,7 @@ class Loader:
     @property
     def _arguments(self) -> dict[str, Any]:
         ranks = {"rank": self._rank, "world_size": self._world_size}
-        return {
-            **self._settings, **ranks, "pad_token": self._pad_token, "doc_ids": self._doc_ids
-        }
+        return {**self._settings, **ranks, "pad_token": self._pad_token, "doc_ids": self._doc_ids}
 
     def _link(self) -> Moved:
         assert not isinstance(self._samples, Mixture)
