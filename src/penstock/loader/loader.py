@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -112,6 +113,35 @@ class Loader:
                 raise ConfigError("samples", "empty", "expected at least one sample to serve")
             if max_tokens is not None and seq_len is None:
                 _check_longest(kind, max_tokens, world_size)
+
+    def begin(self, epoch: int) -> None:
+        """Go to the start of an epoch."""
+        settings = {**self._settings, "epoch": epoch}
+        _check(self._rules, settings, self._rank, self._world_size)
+        self._begin(epoch)
+
+    def for_rank(self, rank: int, world_size: int) -> Loader:
+        """The same loader at the same place, for one of so many ranks.
+
+        Raises:
+            ConfigError: There is no such rank, or a rank would have no row.
+        """
+        _check(self._rules, self._settings, rank, world_size)
+        other = copy.copy(self)
+        other._rank, other._world_size = rank, world_size
+        other._arguments = {**self._arguments, "rank": rank, "world_size": world_size}
+        other._tally = Tally(self._epoch, self._kinds, self._times)
+        return other
+
+    @property
+    def before(self) -> list[Samples]:
+        """The samples that this epoch had before it was `moved` to these."""
+        return [link.base for link in self._before]
+
+    @property
+    def world_size(self) -> int:
+        """How many ranks share each step."""
+        return self._world_size
 
     def _begin(self, epoch: int, before: list[Moved] | None = None) -> None:
         """Go to the start of an epoch, or of what remains of it after others were served."""
