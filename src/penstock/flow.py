@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from penstock.build.explain import Explanation, explain_run
 from penstock.build.plan import Plan, make_plan
 from penstock.build.report import RunReport
 from penstock.build.run import Progress, run_plan
@@ -16,6 +17,7 @@ from penstock.decisions import ExactDedup
 from penstock.index import IndexSettings
 from penstock.protocols import Decision, DocumentStep, Source, VectorDecision
 from penstock.steps import Chunk, Embed, Normalize, Tokenize
+from penstock.store.places import open_place
 
 Step: TypeAlias = DocumentStep | Decision | Chunk | Embed | VectorDecision | Tokenize
 
@@ -114,3 +116,21 @@ class Flow:
             10,000 documents; the source is listed, and all signatures are decided on.
         """
         return watch_plan(self.plan, store, stop)
+
+    def explain(self, store: str | os.PathLike[str], *, verify: bool = False) -> Explanation:
+        """What `run` would do now, and why; changes nothing.
+
+        Counts of documents and chunks are told where they can be known without
+        reading the source's content.
+
+        Args:
+            store: Folder or URL of the store; it need not exist.
+            verify: As of `run`.
+
+        Raises:
+            SourceError: The source cannot be listed at all.
+            StoreError: The store is damaged, or of a newer format.
+
+        Cost: listing, and three narrow columns of the store.
+        """
+        return explain_run(self.plan(), open_place(store), verify=verify)

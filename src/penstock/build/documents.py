@@ -376,19 +376,7 @@ class Documents:
 
     def _reuse(self) -> Reuse:
         """What of the last run's columns this flow can use."""
-        before, now = self.previous.get("signatures", {}), self.plan.signature_keys
-        known = []
-        for column, keys in now.items():
-            old = before.get(column)
-            if old is None or column not in self._had:
-                continue
-            certain = old["key"] == keys["key"]
-            if certain or (old["step"] == keys["step"] and old["last"]):
-                known.append(Known(column=column, certain=certain))
-        certain_ones = {each.column for each in known if each.certain}
-        wanting = (keys for column, keys in now.items() if column not in certain_ones)
-        settled = self.previous.get("shaped") == self.plan.shaped_by
-        return Reuse(settled=settled and all(k["last"] for k in wanting), known=tuple(known))
+        return reusable(self.previous, self.plan, self._had)
 
     def _failure_rows(self) -> pa.Table:
         """Failures that stand and those of this run, each place once, with its tries."""
@@ -439,6 +427,29 @@ class Documents:
         first = first.filter(pc.is_in(first["content_hash"], value_set=_one(needed)))
         keep = pc.is_in(rows["_rowid"], value_set=_one(first["_rowid_min"]))
         self.blobs.delete(rows["_rowid"].filter(pc.invert(keep)).to_numpy())
+
+
+def reusable(previous: dict[str, Any], plan: Plan, had: frozenset[str]) -> Reuse:
+    """What of an earlier flow's columns a plan can use.
+
+    Args:
+        previous: The flow, as its manifest describes it.
+        plan: What is to be run.
+        had: Columns of the plan that the table has, of the same type.
+    """
+    before, now = previous.get("signatures", {}), plan.signature_keys
+    known = []
+    for column, keys in now.items():
+        old = before.get(column)
+        if old is None or column not in had:
+            continue
+        certain = old["key"] == keys["key"]
+        if certain or (old["step"] == keys["step"] and old["last"]):
+            known.append(Known(column=column, certain=certain))
+    certain_ones = {each.column for each in known if each.certain}
+    wanting = (keys for column, keys in now.items() if column not in certain_ones)
+    settled = previous.get("shaped") == plan.shaped_by
+    return Reuse(settled=settled and all(k["last"] for k in wanting), known=tuple(known))
 
 
 def _recompute(

@@ -194,6 +194,30 @@ def watch(
     run_watch(source, store, flow, as_json=json)
 
 
+@app.command()
+def explain(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="As of `penstock build`.")],
+    store: StorePath,
+    flow: Annotated[
+        Path | None, typer.Option(help="A flow.py as `penstock init` writes; else a good default.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="As of `penstock build`: read every file.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Tell what a build would read, compute and embed, and why; nothing is changed.
+
+    \b
+    Examples:
+      penstock explain docs corpus
+      penstock explain docs corpus --flow flow.py --json
+    """  # noqa: D301 - \b keeps lines as they are
+    from penstock.cli.explain_build import explain_build
+
+    explain_build(source, store, flow, verify=verify, as_json=json)
+
+
 class Preset(StrEnum):
     """What a flow is for."""
 
