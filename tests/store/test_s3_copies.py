@@ -182,3 +182,19 @@ def test_an_index_that_is_damaged_on_s3_is_built_anew(
     words(docs).run(tmp_path / "local")
 
     assert contents(s3) == contents(tmp_path / "local")
+
+
+def test_an_open_store_keeps_its_copies_until_it_is_gone(
+    s3: str, docs: Path, tmp_path: Path, words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words(docs).run(s3)
+    monkeypatch.setenv("PENSTOCK_CACHE_GB", "0")
+    store = ps.Store.open(s3)
+    store.search("words")
+    copies.make_room(1)
+    while_open = names(tmp_path / "cache")
+    del store
+    copies.make_room(1)
+
+    assert len(while_open) == 1
+    assert names(tmp_path / "cache") == set()

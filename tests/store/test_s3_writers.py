@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import penstock as ps
@@ -23,6 +24,7 @@ from penstock.store.manifest import Manifest, current_run, publish, starting_poi
 from penstock.store.object_lease import ObjectLease
 from penstock.store.objects import ObjectPath
 from penstock.store.places import open_place
+from penstock.store.tables import Table, open_table
 
 Contents = Callable[..., dict[str, Any]]
 
@@ -160,13 +162,13 @@ def test_a_put_whose_answer_was_lost_counts_as_done(s3: str) -> None:
 
 
 _POINTS = [
-    pytest.param("PUT", r"documents\.lance/_versions/", id="documents"),
+    pytest.param("PUT", r"documents\.lance/_versions/", id="documents", marks=pytest.mark.slow),
     pytest.param("PUT", r"documents\.lance/data/", id="data"),
-    pytest.param("PUT", r"chunks\.lance/_versions/", id="chunks"),
+    pytest.param("PUT", r"chunks\.lance/_versions/", id="chunks", marks=pytest.mark.slow),
     pytest.param("PUT", r"index/segment.*\.files$", id="index"),
-    pytest.param("PUT", r"runs/000002\.json$", id="manifest"),
+    pytest.param("PUT", r"runs/000002\.json$", id="manifest", marks=pytest.mark.slow),
     pytest.param("PUT", r"runs/current$", id="pointer"),
-    pytest.param("DELETE|POST", r"", id="after-the-pointer"),
+    pytest.param("DELETE|POST", r"", id="after-the-pointer", marks=pytest.mark.slow),
 ]
 
 
@@ -221,3 +223,61 @@ def test_a_writer_that_stood_still_and_was_robbed_harms_nothing(
     assert contents(s3) == contents(tmp_path / "fresh")
     words(docs).run(s3)
     assert contents(s3) == contents(tmp_path / "fresh")
+
+
+_SCHEMA = pa.schema([pa.field("a", pa.string(), nullable=False), pa.field("b", pa.int64())])
+
+
+def rows(*names: str) -> pa.Table:
+    return pa.table({"a": list(names), "b": list(range(len(names)))}, schema=_SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda table: table.append(rows("n")), id="append"),
+        pytest.param(lambda table: table.delete([0]), id="delete"),
+        pytest.param(lambda table: table.replace(rows("x")), id="replace"),
+        pytest.param(lambda table: table.purge(), id="purge"),
+        pytest.param(
+            lambda table: table.require(pa.schema([_SCHEMA.field("a")]), keep_rows=True), id="drop"
+        ),
+        pytest.param(
+            lambda table: table.require(
+                pa.schema([*_SCHEMA, pa.field("c", pa.int64())]), keep_rows=True
+            ),
+            id="add",
+        ),
+    ],
+)
+def test_a_table_that_somebody_else_changed_is_not_gone_on_with(
+    s3: str, change: Callable[[Table], None]
+) -> None:
+    first = Table(place(s3) / "t.lance", None)
+    first.require(_SCHEMA, keep_rows=False)
+    first.append(rows("x", "y", "z"))
+    first.delete([2])
+    second = Table(place(s3) / "t.lance", first.version)
+    second.append(rows("w"))
+    version = second.version
+
+    with pytest.raises(LeaseError, match=r"t\.lance: another writer wrote to this table"):
+        change(first)
+
+    assert version is not None
+    assert open_table(place(s3) / "t.lance", version).count_rows() == 3
+
+
+def test_a_table_on_s3_starts_from_the_version_that_is_wanted(s3: str) -> None:
+    table = Table(place(s3) / "t.lance", None)
+    table.require(_SCHEMA, keep_rows=False)
+    table.append(rows("x", "y"))
+    published = table.version
+    table.append(rows("lost"))
+    again = Table(place(s3) / "t.lance", published)
+    again.append(rows("kept"))
+    again.delete([0])
+
+    assert again.scan(["a"])["a"].to_pylist() == ["y", "kept"]
+    assert published is not None
+    assert open_table(place(s3) / "t.lance", published).count_rows() == 2
