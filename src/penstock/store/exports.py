@@ -11,14 +11,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.errors import StoreError
-from penstock.loader.cache import Folder
-from penstock.loader.formats.manifest import Manifest, read_manifest, rows_of
 from penstock.store.places import Place, replace_file
+
+if TYPE_CHECKING:
+    from penstock.loader.formats.manifest import Manifest
 
 NAME = "exports.json"
 
@@ -96,6 +98,10 @@ def exported_shards(store: Place, doc_ids: Sequence[str]) -> list[Holding]:
     Raises:
         ShardError: The manifest of an export is damaged.
     """
+    # These load kernels, and opening a store does not need them.
+    from penstock.loader.cache import Folder
+    from penstock.loader.formats.manifest import read_manifest, rows_of
+
     wanted = pa.array(doc_ids, pa.string())
     found = []
     for export in read_exports(store):
