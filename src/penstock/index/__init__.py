@@ -13,8 +13,9 @@ from penstock.index.evaluate import (
     read_qrels,
     read_queries,
 )
-from penstock.index.index import Filter, Fusion, Hit, Index, Mode, Plan, Query, Sides
+from penstock.index.index import Index
 from penstock.index.manifest import IndexManifest, SegmentManifest
+from penstock.index.query import Filter, Fusion, Hit, Mode, Plan, Query, Sides
 from penstock.index.settings import IndexSettings
 from penstock.index.tune import Setting, Tuned, tune
 from penstock.index.update import update_index

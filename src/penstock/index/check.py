@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from penstock.index.index import Filter, Index, Query
+from penstock.index.index import Index
+from penstock.index.query import Filter, Query
 
 F32 = npt.NDArray[np.float32]
 

@@ -22,7 +22,7 @@ from penstock.index.compare import Difference, paired_difference
 from penstock.index.evaluate import MEASURES, Measure, evaluate
 
 if TYPE_CHECKING:
-    from penstock.index.index import Sides
+    from penstock.index.query import Sides
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
