@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from penstock.loader.array_samples import ArraySamples
-from penstock.loader.audit import Audit
-from penstock.loader.batches import Batch
-from penstock.loader.loader import Loader
-from penstock.loader.mixing import Mixture, Part
-from penstock.loader.samples import Samples
-from penstock.loader.shards import Shards, open_shards
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock.loader.array_samples import ArraySamples
+    from penstock.loader.audit import Audit
+    from penstock.loader.batches import Batch
+    from penstock.loader.loader import Loader
+    from penstock.loader.mixing import Mixture, Part
+    from penstock.loader.samples import Samples
+    from penstock.loader.shards import Shards, open_shards
+
+# They load when first used: a store names the formats of its exports, and needs no kernels for it.
+_HOMES = {
+    "ArraySamples": "array_samples",
+    "Audit": "audit",
+    "Batch": "batches",
+    "Loader": "loader",
+    "Mixture": "mixing",
+    "Part": "mixing",
+    "Samples": "samples",
+    "Shards": "shards",
+    "open_shards": "shards",
+}
 
 __all__ = [
     "ArraySamples",
@@ -21,3 +38,10 @@ __all__ = [
     "Shards",
     "open_shards",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'penstock.loader' has no attribute {name!r}")
+    return getattr(import_module(f"penstock.loader.{home}"), name)

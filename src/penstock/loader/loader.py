@@ -106,7 +106,6 @@ class Loader:
         self._samples = samples
         self._rank, self._world_size = rank, world_size
         self._pad_token, self._doc_ids = pad_token, doc_ids
-        where = {"rank": rank, "world_size": world_size}
         self._begin(epoch)
         for kind in self._kinds:
             if kind.num_samples == 0:
