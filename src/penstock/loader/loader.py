@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from penstock.errors import ConfigError
-from penstock.loader.audit import LENGTHS_AT_ONCE, Audit, Tally
+from penstock.loader.arguments import check_arguments, check_longest
+from penstock.loader.audit import Audit, Tally
 from penstock.loader.batches import Batch, Share, read, share
 from penstock.loader.growing import Moved, Remaining
 from penstock.loader.mixing import MixedCourse, Mixture
@@ -17,9 +18,6 @@ from penstock.loader.plan import Course, Cursor, OrderedCourse, Planner, Rules, 
 from penstock.loader.samples import Samples
 
 State = dict[str, Any]
-
-_MOST_CHECKED = 1 << 24
-"""Samples whose lengths are looked at before training: 16 million take about 20 ms."""
 
 
 class Loader:
@@ -102,7 +100,7 @@ class Loader:
             "blocks_per_window": blocks_per_window,
             "last_step": last_step,
         }
-        _check(self._rules, self._settings, rank, world_size)
+        check_arguments(self._rules, self._settings, rank, world_size)
         self._samples = samples
         self._rank, self._world_size = rank, world_size
         self._pad_token, self._doc_ids = pad_token, doc_ids
@@ -111,12 +109,12 @@ class Loader:
             if kind.num_samples == 0:
                 raise ConfigError("samples", "empty", "expected at least one sample to serve")
             if max_tokens is not None and seq_len is None:
-                _check_longest(kind, max_tokens, world_size)
+                check_longest(kind, max_tokens, world_size)
 
     def begin(self, epoch: int) -> None:
         """Go to the start of an epoch."""
         settings = {**self._settings, "epoch": epoch}
-        _check(self._rules, settings, self._rank, self._world_size)
+        check_arguments(self._rules, settings, self._rank, self._world_size)
         self._begin(epoch)
 
     def for_rank(self, rank: int, world_size: int) -> Loader:
@@ -125,10 +123,9 @@ class Loader:
         Raises:
             ConfigError: There is no such rank, or a rank would have no row.
         """
-        _check(self._rules, self._settings, rank, world_size)
+        check_arguments(self._rules, self._settings, rank, world_size)
         other = copy.copy(self)
         other._rank, other._world_size = rank, world_size
-        other._arguments = {**self._arguments, "rank": rank, "world_size": world_size}
         other._tally = Tally(self._epoch, self._kinds, self._times)
         return other
 
@@ -376,48 +373,3 @@ def _compare(name: str, found: object, own: object) -> None:
             "make it of the same samples with the same arguments"
         )
         raise ConfigError(f"state {name!r}", found, problem)
-
-
-def _check(rules: Rules, settings: Mapping[str, Any], rank: int, world_size: int) -> None:
-    """Raise ConfigError for what no loader could serve."""
-    counts = {"seq_len": rules.seq_len, "global_batch_size": rules.global_batch_size}
-    counts |= {"max_tokens": rules.max_tokens, "world_size": world_size}
-    counts |= {name: settings[name] for name in ("block_size", "blocks_per_window")}
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise ConfigError(name, value, "must be at least 1")
-    if (rules.global_batch_size is None) == (rules.max_tokens is None):
-        given = "neither" if rules.max_tokens is None else "both"
-        problem = "give exactly one: rows of a step, or tokens of a step"
-        raise ConfigError("global_batch_size and max_tokens", given, problem)
-    if not 0 <= rank < world_size:
-        raise ConfigError("rank", rank, f"must be in 0 to {world_size - 1}")
-    if rules.global_batch_size is not None and rules.global_batch_size < world_size:
-        problem = f"must be at least world_size, {world_size}, so that each rank has a row"
-        raise ConfigError("global_batch_size", rules.global_batch_size, problem)
-    if rules.max_tokens is not None:
-        least = world_size * (rules.seq_len or 1)
-        if rules.max_tokens < least:
-            problem = f"must be at least {least}, so that each of {world_size} ranks has a row"
-            raise ConfigError("max_tokens", rules.max_tokens, problem)
-    if settings["last_step"] not in ("pad", "drop"):
-        raise ConfigError("last_step", settings["last_step"], "must be 'pad' or 'drop'")
-    if settings["epoch"] < 0:
-        raise ConfigError("epoch", settings["epoch"], "must be at least 0")
-
-
-def _check_longest(samples: Samples, max_tokens: int, world_size: int) -> None:
-    """Raise ConfigError if `max_tokens` cannot hold a sample as long as the longest on each rank.
-
-    Of more samples than are looked at, a longer one raises when its window is planned.
-    """
-    longest = 0
-    for first in range(0, min(samples.num_samples, _MOST_CHECKED), LENGTHS_AT_ONCE):
-        last = min(first + LENGTHS_AT_ONCE, samples.num_samples)
-        longest = max(longest, int(samples.lengths(first, last).max()))
-    if max_tokens < world_size * longest:
-        problem = (
-            f"must be at least {world_size * longest}, as there is a sample of {longest} tokens "
-            f"and each of {world_size} ranks gets one; or give seq_len to cut it"
-        )
-        raise ConfigError("max_tokens", max_tokens, problem)
