@@ -460,6 +460,8 @@ def _explained(folder: Place) -> Iterator[None]:
             problem = "the disk is full; free some space and build again"
         elif err.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             problem = f"it cannot be written ({err.strerror}); check the folder's owner and mode"
+        elif err.errno == errno.EIO or "os error 5)" in str(err):
+            problem = "the disk failed (an I/O error); look at the system's log, then build again"
         elif err.errno in (errno.ENOTDIR, errno.EEXIST):
             problem = "it is a file, not a folder; give the folder of a store"
         elif isinstance(folder, ObjectPath) and "LanceError" in str(err):
