@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.tokens.tokenizers_json import END, byte_tokenizer
 
 import penstock as ps
 from penstock.errors import ConfigError, LeaseError, QueryError
@@ -373,3 +375,45 @@ def test_other_readers_of_parquet_see_the_rows_alone(corpus: Corpus, tmp_path: P
     rows = ds.dataset(tmp_path / "out", format="parquet").to_table().to_pylist()
     assert {row["doc_id"]: row["text"] for row in rows} == corpus.texts
     assert [row["doc_id"] for row in rows] == sorted(corpus.texts)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_training_on_an_export_is_training_on_the_store(tmp_path: Path, kind: FormatName) -> None:
+    rows = [{"id": f"d{i}", "text": f"Document {i}. " * (i % 5)} for i in range(40)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = ps.jsonl(tmp_path / "rows.jsonl", id="id", text="text")
+    tokenizer = byte_tokenizer()
+    ps.Flow(source=source, steps=[ps.Tokenize(tokenizer=tokenizer)]).run(tmp_path / "store")
+    store = ps.Store.open(tmp_path / "store")
+    store.export(tmp_path / "out", format=kind, shard_bytes=SIZES[kind])
+
+    shards = ps.open_shards(tmp_path / "out")
+
+    stored = store.tokens()
+    by_name = {}
+    for samples in (stored, shards):
+        everything = np.arange(samples.num_samples)
+        found, offsets = samples.gather(everything)
+        names = samples.doc_ids(everything).to_pylist()
+        parts = [part.tolist() for part in np.split(found, offsets[1:-1])]
+        by_name[type(samples).__name__] = dict(zip(names, parts, strict=True))
+    assert by_name["Shards"] == by_name["StoredTokens"]
+    assert shards.dtype == stored.dtype
+    loader = shards.loader(seq_len=32, global_batch_size=4, tokenizer=tokenizer)
+    assert sum(int((batch["labels"] >= 0).sum()) for batch in loader) > 0
+    assert loader.audit().digest == loader.audit().total
+    with pytest.raises(ConfigError, match="not the one that made the tokens"):
+        shards.loader(seq_len=32, global_batch_size=4, tokenizer=byte_tokenizer(extra=1))
+
+
+def test_another_tokenizer_is_another_content_of_every_document(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "a", "text": "Some text."}))
+    source = ps.jsonl(tmp_path / "rows.jsonl", id="id", text="text")
+    for end in (None, END):
+        tokenize = ps.Tokenize(tokenizer=byte_tokenizer(), end_of_document=end)
+        ps.Flow(source=source, steps=[tokenize]).run(tmp_path / "store")
+        report = ps.Store.open(tmp_path / "store").export(tmp_path / "out", changed="tombstone")
+
+        assert (report.written, report.shards, report.tombstones) == (1, 1, 0)
+        tokens, _ = ps.open_shards(tmp_path / "out").gather(np.array([0]))
+        assert len(tokens) == len("Some text.") + (end is not None)

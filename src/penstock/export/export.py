@@ -5,16 +5,25 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigError, QueryError
 from penstock.export.folder import make_folders, publish, save_checkpoint, starting_point
 from penstock.export.plan import Changed, Wanted, compare
 from penstock.export.writer import Writing, write_shards
 from penstock.loader.formats.compression import checked_compression
-from penstock.loader.formats.manifest import FOLDER, FORMATS, FormatName, Manifest
+from penstock.loader.formats.manifest import (
+    FOLDER,
+    FORMATS,
+    TOKENIZER,
+    FormatName,
+    Manifest,
+    named,
+)
 from penstock.store.exports import record_export
+from penstock.store.files import replace_file
 from penstock.store.lease import Lease
+from penstock.tokens import StoredTokens
 
 if TYPE_CHECKING:
     from penstock.store.store import Store
@@ -62,7 +71,7 @@ def export(
     """Write the kept documents of a run into shards; `Store.export` says more."""
     folder = _checked(out, format, shard_bytes, changed, compression)
     searcher = store.searcher
-    tokens = _tokens_of(store)
+    tokens = None if store.manifest.tokens is None else store.tokens()
     wanted = Wanted.of(searcher, tokens, where)
     make_folders(folder)
     with Lease(folder / FOLDER):
@@ -82,6 +91,8 @@ def export(
             how,
             lambda each: save_checkpoint(folder, each),
         )
+        if tokens is not None:
+            manifest = replace(manifest, tokenizer=_save_tokenizer(folder, tokens))
         publish(folder, manifest)
     record_export(store.path, folder, manifest, where)
     return _report(folder, manifest, {shard.name for shard in before}, int(missing.sum()))
@@ -115,21 +126,20 @@ def _check_base(folder: Path, base: Manifest | None, kind: str) -> None:
         )
 
 
-def _tokens_of(store: Store) -> Any:
-    """The tokens of the run; None where it has none."""
-    return None if getattr(store.manifest, "tokens", None) is None else cast(Any, store).tokens()
+def _save_tokenizer(folder: Path, tokens: StoredTokens) -> tuple[str, int, str]:
+    data = tokens.tokenizer_json()
+    replace_file(folder / TOKENIZER, data)
+    return named(TOKENIZER, data)
 
 
 def _manifest(
     store: Store, wanted: Wanted, kind: FormatName, where: str | None, base: Manifest | None
 ) -> Manifest:
-    tokens = wanted.tokens
-    made_by = None if tokens is None else tokens.manifest.made_by
     facts: dict[str, Any] = {
         "store": str(store.path),
         "run": store.manifest.run,
         "where": where,
-        "tokenizer": made_by,
+        "tokens": None if wanted.tokens is None else wanted.tokens.manifest.made_by,
     }
     return Manifest(kind=kind, **facts) if base is None else replace(base, **facts)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from penstock.records import hash_column
 from penstock.store.attributes import Attributes
 from penstock.store.search import Searcher
 from penstock.store.tables import take_rows
+from penstock.tokens import StoredTokens
 
 Changed = Literal["tombstone", "rewrite"]
 """What is done about a document that changed or went: mark its row, or write its shard anew."""
@@ -45,10 +46,10 @@ class Wanted:
 
     rows: pa.Table
     searcher: Searcher
-    tokens: Any
+    tokens: StoredTokens | None
 
     @classmethod
-    def of(cls, searcher: Searcher, tokens: Any, where: str | None) -> Wanted:
+    def of(cls, searcher: Searcher, tokens: StoredTokens | None, where: str | None) -> Wanted:
         """The kept documents of a run that satisfy a condition.
 
         Raises:
@@ -80,7 +81,7 @@ class Wanted:
         positions = None
         if self.tokens is not None and rows.num_rows:
             names = self.tokens.doc_ids(np.arange(self.tokens.num_samples))
-            positions = pc.index_in(rows["doc_id"], value_set=names).to_numpy()
+            positions = pc.index_in(rows["doc_id"], value_set=names).to_numpy().astype(np.int64)
         for first in range(0, rows.num_rows, _BATCH_ROWS):
             some = rows.slice(first, _BATCH_ROWS)
             at = None if positions is None else positions[first : first + _BATCH_ROWS]
@@ -101,7 +102,7 @@ class Wanted:
             pa.field("text", pa.large_string()),
             pa.field("metadata", pa.string(), metadata=JSON),
         ]
-        if positions is not None:
+        if positions is not None and self.tokens is not None:
             tokens, offsets = self.tokens.gather(positions)
             kind = pa.large_list(pa.from_numpy_dtype(tokens.dtype))
             columns["tokens"] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(tokens))

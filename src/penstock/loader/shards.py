@@ -21,7 +21,7 @@ from penstock.errors import ConfigError, ShardError
 from penstock.kernels.ranges import copy_ranges
 from penstock.loader.cache import Place, free_share, place_of
 from penstock.loader.formats.find import find_reader, units_of_manifest
-from penstock.loader.formats.manifest import Manifest, read_manifest, rows_of
+from penstock.loader.formats.manifest import Manifest, read_file, read_manifest, rows_of
 from penstock.loader.formats.units import Opened, Reader, Unit
 from penstock.loader.formats.values import I64, Values, offsets_of
 from penstock.loader.loader import Loader
@@ -214,13 +214,81 @@ class Shards:
         names = pa.chunked_array(pieces, pa.string()).combine_chunks()
         return names.take(pa.array(back))
 
-    def loader(self, **settings: Any) -> Loader:
-        """Batches of these samples for training; the arguments are those of `Loader`.
+    def loader(
+        self,
+        *,
+        seq_len: int | None = None,
+        global_batch_size: int | None = None,
+        max_tokens: int | None = None,
+        seed: int = 0,
+        epoch: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        block_size: int = 256,
+        blocks_per_window: int = 256,
+        last_step: str = "pad",
+        pad_token: int = 0,
+        doc_ids: bool = False,
+        tokenizer: str | os.PathLike[str] | None = None,
+    ) -> Loader:
+        """Batches of these samples for training, as `Store.loader` gives them; see `Loader`.
+
+        Args:
+            seq_len: Tokens of a row, which is packed; or the longest piece of a document.
+            global_batch_size: Rows of a step over all ranks.
+            max_tokens: In its place: tokens of a step over all ranks.
+            seed: Chooses the order, with `epoch`.
+            epoch: The first epoch to serve.
+            rank: Which of the ranks this is.
+            world_size: How many there are.
+            block_size: Neighbours in storage order that stay in one shuffle window.
+            blocks_per_window: Blocks that are shuffled and packed together.
+            last_step: ``"pad"`` or ``"drop"`` what does not fill a whole step.
+            pad_token: The token of padding.
+            doc_ids: Name the documents in each batch.
+            tokenizer: The tokenizer that training uses: another one than made the tokens of
+                an export is an error.
 
         Raises:
-            ConfigError: An argument is wrong.
+            ConfigError: An argument is wrong, or tokens were made by another tokenizer.
         """
-        return Loader(self, **settings)
+        if tokenizer is not None:
+            self._check_tokenizer(tokenizer)
+        return Loader(
+            self,
+            seq_len=seq_len,
+            global_batch_size=global_batch_size,
+            max_tokens=max_tokens,
+            seed=seed,
+            epoch=epoch,
+            rank=rank,
+            world_size=world_size,
+            block_size=block_size,
+            blocks_per_window=blocks_per_window,
+            last_step=last_step,
+            pad_token=pad_token,
+            doc_ids=doc_ids,
+        )
+
+    def tokenizer_json(self) -> bytes:
+        """The tokenizer that made the tokens of an export.
+
+        Raises:
+            ConfigError: It is not known: these are shards of another library.
+            ShardError: The file is missing or damaged.
+        """
+        if self.manifest is None or self.manifest.tokenizer is None:
+            raise ConfigError(
+                "tokenizer", None, f"is not known of {self._place.url}; check it yourself"
+            )
+        return read_file(self._place, self.manifest.tokenizer)
+
+    def _check_tokenizer(self, tokenizer: str | os.PathLike[str]) -> None:
+        from penstock.models import tokenizer_json
+
+        if tokenizer_json(tokenizer) != self.tokenizer_json():
+            problem = f"is not the one that made the tokens in {self._place.url}; use that"
+            raise ConfigError("tokenizer", os.fspath(tokenizer)[:80], problem)
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The rows that count, as Arrow tables, unit after unit; all columns by default."""

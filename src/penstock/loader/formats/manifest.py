@@ -2,6 +2,7 @@
 
     OUT/_penstock/manifest.json          what this module reads and writes
     OUT/_penstock/rows/<shard>.arrow     documents of a shard: doc_id, row_hash, num_tokens
+    OUT/_penstock/tokenizer.json         what made the tokens
     OUT/_penstock/checkpoint.json        a manifest that is not published yet
 
 It stands beside whatever index the format has, which other libraries read.
@@ -22,12 +23,13 @@ import pyarrow as pa
 
 from penstock.errors import ShardError
 from penstock.loader.cache import Place
-from penstock.loader.formats.checks import Expected, digests
+from penstock.loader.formats.checks import Expected
 
 FORMAT = 1
 FOLDER = "_penstock"
 MANIFEST = f"{FOLDER}/manifest.json"
 CHECKPOINT = f"{FOLDER}/checkpoint.json"
+TOKENIZER = f"{FOLDER}/tokenizer.json"
 
 FormatName = Literal["lance", "mds", "parquet", "webdataset"]
 FORMATS = get_args(FormatName)
@@ -73,12 +75,6 @@ class Shard:
         """How its file is checked."""
         return Expected(self.name, self.num_bytes, {"sha256": self.sha256})
 
-    @property
-    def rows_file(self) -> Expected:
-        """How the file with its documents is checked."""
-        name, num_bytes, digest = self.rows
-        return Expected(name, num_bytes, {"sha256": digest})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
@@ -89,7 +85,8 @@ class Manifest:
         store: The store that it came from.
         run: The run of that store.
         where: The condition that documents satisfy; None for every kept one.
-        tokenizer: Fingerprint of what made the tokens; None without any.
+        tokens: Fingerprint of what made the tokens; None without any.
+        tokenizer: Name, bytes and SHA-256 of the file with its tokenizer.
         shards: In the order of their numbers.
         next_number: Of the next shard; a name is never used again.
         retired: Files that the export before had and this one has not.
@@ -101,7 +98,8 @@ class Manifest:
     store: str
     run: str
     where: str | None = None
-    tokenizer: str | None = None
+    tokens: str | None = None
+    tokenizer: tuple[str, int, str] | None = None
     shards: tuple[Shard, ...] = ()
     next_number: int = 0
     retired: tuple[str, ...] = ()
@@ -136,6 +134,7 @@ def manifest_from(data: bytes, name: str = MANIFEST) -> Manifest:
             raise ValueError("its digest is not that of its content")
         facts["shards"] = tuple(_shard(shard) for shard in facts["shards"])
         facts["retired"] = tuple(facts["retired"])
+        facts["tokenizer"] = facts["tokenizer"] and tuple(facts["tokenizer"])
         facts["indexes"] = tuple(tuple(index) for index in facts["indexes"])
         return Manifest(**facts)
     except (ValueError, KeyError, TypeError) as err:
@@ -166,14 +165,24 @@ def rows_of(place: Place, shard: Shard) -> pa.Table:
     Raises:
         ShardError: The file is missing or damaged.
     """
-    expected = shard.rows_file
-    data = place.read(expected.name)
+    return pa.ipc.open_file(pa.py_buffer(read_file(place, shard.rows))).read_all()
+
+
+def read_file(place: Place, file: tuple[str, int, str]) -> bytes:
+    """A small file that a manifest names, checked.
+
+    Raises:
+        ShardError: It is missing or damaged.
+    """
+    name, num_bytes, digest = file
+    data = place.read(name)
     if data is None:
-        raise ShardError(expected.name, 0, "expected the documents of a shard, but it is missing")
-    if digests(data, ("sha256",)) != expected.hashes:
-        problem = f"expected {expected.num_bytes} bytes of SHA-256 {expected.hashes['sha256']}"
-        raise ShardError(expected.name, 0, f"{problem}, found {len(data)} others")
-    return pa.ipc.open_file(pa.py_buffer(data)).read_all()
+        raise ShardError(name, 0, "expected a file of the export, but it is missing")
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        problem = f"expected {num_bytes} bytes of SHA-256 {digest}, found {len(data)} of {found}"
+        raise ShardError(name, min(num_bytes, len(data)), problem)
+    return data
 
 
 def named(name: str, data: bytes) -> tuple[str, int, str]:
