@@ -29,9 +29,9 @@ from penstock.loader.formats.manifest import (
     rows_of,
 )
 
-FORMATS = ["mds", "parquet", "webdataset"]
+FORMATS = ["mds", "parquet", "webdataset", "lance"]
 # Some shards of some documents each; a tar has a header for each member.
-SIZES = {"mds": 2000, "parquet": 2000, "webdataset": 30_000}
+SIZES = {"mds": 2000, "parquet": 2000, "webdataset": 30_000, "lance": 2000}
 Rows = dict[str, tuple[str, dict[str, Any]]]
 
 
@@ -123,7 +123,7 @@ def test_a_later_export_writes_the_difference_alone(
     else:
         assert (report.tombstones, report.shards_removed) == (0, 2)
         assert report.written < 60
-    shards = [name for name in before if name.endswith((".mds", ".parquet", ".tar"))]
+    shards = [name for name in before if name.endswith((".mds", ".parquet", ".tar", ".lance"))]
     stayed = [name for name in shards if name in after]
     assert len(stayed) == len(shards) - report.shards_removed
     assert all(after[name] == before[name] for name in stayed)
@@ -365,6 +365,23 @@ def test_two_exports_into_one_folder_are_not_mixed(corpus: Corpus, tmp_path: Pat
 
     with Lease(tmp_path / "out/_penstock"), pytest.raises(LeaseError):
         corpus.open().export(tmp_path / "out")
+
+
+@pytest.mark.parametrize("changed", ["rewrite", "tombstone"])
+def test_lance_itself_sees_the_documents_that_count(
+    corpus: Corpus, tmp_path: Path, changed: Changed
+) -> None:
+    import lance
+
+    out = tmp_path / "out"
+    corpus.open().export(out, format="lance", shard_bytes=2000, changed=changed)
+    corpus.texts["d010"] = "Changed."
+    del corpus.texts["d050"]
+    corpus.build().export(out, format="lance", shard_bytes=2000, changed=changed)
+
+    rows = lance.dataset(str(out)).to_table().to_pylist()
+    assert {row["doc_id"]: row["text"] for row in rows} == corpus.texts
+    assert len(rows) == len(corpus.texts)
 
 
 def test_other_readers_of_parquet_see_the_rows_alone(corpus: Corpus, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from penstock.errors import ConfigError, ShardError
-from penstock.export.indexes import write_indexes
+from penstock.export.indexes import forget_old_versions, write_indexes
 from penstock.loader.cache import Folder
 from penstock.loader.formats.manifest import (
     CHECKPOINT,
@@ -79,10 +79,12 @@ def publish(out: Path, manifest: Manifest) -> None:
     for name in manifest.retired:
         (out / name).unlink(missing_ok=True)
     (out / CHECKPOINT).unlink(missing_ok=True)
-    _sweep(out, manifest)
+    if manifest.kind == "lance" and manifest.retired:
+        forget_old_versions(out)
+    _sweep(out)
 
 
-def _sweep(out: Path, manifest: Manifest) -> None:
+def _sweep(out: Path) -> None:
     """Delete what a killed export left half written: files with our own ending alone."""
     for folder in (out, out / FOLDER, out / FOLDER / "rows"):
         for entry in os.scandir(folder):

@@ -2,6 +2,7 @@
 
     index.json       MosaicML Streaming
     wids.json        WIDS, the random access of WebDataset
+    _versions/       Lance, as a new version of the data set
     .nv-meta/        Megatron-Energon 7: counts, splits, and every member's place in SQLite
 
 What belongs to one tar file is written with it: `.idx` for DALI, `.tar.idx` for Energon.
@@ -15,12 +16,16 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+from penstock.loader.cache import Folder
 from penstock.loader.formats import mds
+from penstock.loader.formats.lance import LanceReader
 from penstock.loader.formats.manifest import Manifest, named
 from penstock.loader.formats.mds_reader import INDEX
-from penstock.store.files import fsync_file, fsync_folder, replace_file
+from penstock.store.files import all_files, fsync_file, fsync_folder, fsync_new, replace_file
 
 _ENERGON = ".nv-meta"
 _ENERGON_VERSION = "7.4.0"
@@ -55,6 +60,8 @@ def write_indexes(out: Path, manifest: Manifest) -> Iterator[tuple[str, int, str
         fsync_folder(out)
         yield _write_energon_samples(out, manifest)
         files |= _tar_indexes(manifest)
+    if manifest.kind == "lance":
+        _commit_lance(out, manifest)
     for name, data in files.items():
         replace_file(out / name, data)
         yield named(name, data)
@@ -103,6 +110,51 @@ def _write_energon_samples(out: Path, manifest: Manifest) -> tuple[str, int, str
     with open(out / name, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return name, (out / name).stat().st_size, digest
+
+
+def _commit_lance(out: Path, manifest: Manifest) -> None:
+    """Make the shards the newest version of the data set, without their dead rows."""
+    import lance
+    from lance.fragment import FragmentMetadata
+
+    known = all_files(out)
+    fragments = [FragmentMetadata.from_json(json.dumps(shard.entry)) for shard in manifest.shards]
+    before = lance.dataset(str(out)) if (out / "_versions").is_dir() else None
+    if before is not None and _is_current(before, manifest):
+        return
+    if manifest.shards:
+        schema = LanceReader(Folder(out)).schema(manifest.shards[0].file)
+    else:
+        assert before is not None  # an export begins with a document
+        schema = before.schema
+    dataset = lance.LanceDataset.commit(
+        str(out),
+        lance.LanceOperation.Overwrite(schema, fragments),
+        read_version=None if before is None else before.version,
+    )
+    # Each version numbers its fragments on from the one before.
+    numbers = {_data_file(each): each.fragment_id for each in dataset.get_fragments()}
+    dead = [(numbers[s.name] << 32) + row for s in manifest.shards for row in s.dead]
+    for first in range(0, len(dead), 50_000):
+        dataset.delete(f"_rowaddr IN ({','.join(map(str, dead[first : first + 50_000]))})")
+    fsync_new(out, known)
+
+
+def _is_current(dataset: Any, manifest: Manifest) -> bool:
+    found = [_data_file(fragment) for fragment in dataset.get_fragments()]
+    wanted = [shard.name for shard in manifest.shards]
+    return found == wanted and dataset.count_rows() == manifest.num_rows
+
+
+def _data_file(fragment: Any) -> str:
+    return f"data/{fragment.data_files()[0].path}"
+
+
+def forget_old_versions(out: Path) -> None:
+    """Delete versions of a Lance data set that name files which are gone."""
+    import lance
+
+    lance.dataset(str(out)).cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
 
 
 _Sample = tuple[int, str, int, int, int]

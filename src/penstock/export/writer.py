@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from penstock.loader.formats import mds, parquet, webdataset
+from penstock.loader.formats import lance, mds, parquet, webdataset
 from penstock.loader.formats.checks import digests
 from penstock.loader.formats.compression import compress, extension
 from penstock.loader.formats.manifest import (
@@ -24,7 +24,7 @@ from penstock.loader.formats.manifest import (
     rows_to_bytes,
 )
 from penstock.loader.formats.values import I64, U8
-from penstock.store.files import replace_file
+from penstock.store.files import fsync_folder, replace_file
 
 _HASH = ("sha256",)
 
@@ -116,10 +116,14 @@ def _write(rows: pa.Table, out: Path, number: int, how: Writing) -> Shard:
     hashes = rows["row_hash"]
     content = rows.drop_columns(["row_hash"])
     shard = _encode(content, hashes, number, how)
-    documents = f"{FOLDER}/rows/{shard.name}.arrow"
+    documents = f"{FOLDER}/rows/{Path(shard.name).name}.arrow"
     listed = rows_to_bytes(_documents(content, hashes))
     for name, data in {shard.name: shard.data, **shard.beside, documents: listed}.items():
-        replace_file(out / name, data)
+        path = out / name
+        if not path.parent.exists():
+            path.parent.mkdir()
+            fsync_folder(out)
+        replace_file(path, data)
     return Shard(
         name=shard.name,
         num_bytes=len(shard.data),
@@ -138,6 +142,10 @@ def _encode(rows: pa.Table, hashes: pa.ChunkedArray, number: int, how: Writing) 
     if how.kind == "parquet":
         data, groups = parquet.encode(rows)
         return _Encoded(name=f"{number:06d}.parquet", data=data, groups=groups)
+    if how.kind == "lance":
+        name = f"data/{number:06d}.lance"
+        data, entry = lance.encode(rows, name)
+        return _Encoded(name=name, data=data, entry=entry)
     data, layout = webdataset.encode(rows, hashes)
     stem = f"{number:06d}"
     beside = {f"{stem}.idx": layout.dali(), f"{stem}.tar.idx": layout.energon()}

@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from penstock.errors import ConfigError, ShardError
 from penstock.kernels.ranges import copy_ranges
-from penstock.loader.cache import Place, free_share, place_of
+from penstock.loader.cache import Folder, Place, free_share, place_of
+from penstock.loader.formats.checks import Expected
 from penstock.loader.formats.find import find_reader, units_of_manifest
 from penstock.loader.formats.manifest import Manifest, read_file, read_manifest, rows_of
 from penstock.loader.formats.units import Opened, Reader, Unit
@@ -72,6 +73,9 @@ def open_shards(
     units = reader.units() if manifest is None else units_of_manifest(manifest)
     if not sum(unit.num_rows - len(unit.dead) for unit in units):
         raise ConfigError("url", os.fspath(url), "must hold shards with samples; these have none")
+    if manifest is not None and isinstance(place, Folder):
+        for name, num_bytes, digest in manifest.indexes:
+            place.fetch(Expected(name, num_bytes, {"sha256": digest}))
     for file in {unit.file.name: unit.file for unit in units}.values():
         place.check(file)
     with _as_shard_error(units[0]):

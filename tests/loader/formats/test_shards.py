@@ -16,7 +16,7 @@ from penstock.errors import ConfigError, ShardError
 from penstock.loader import Samples, open_shards
 from penstock.loader.formats.manifest import MANIFEST, FormatName
 
-FORMATS = ["mds", "mds-zstd", "parquet", "webdataset"]
+FORMATS = ["mds", "mds-zstd", "parquet", "webdataset", "lance"]
 ROWS = rows_of_tokens()
 NAMES: list[str] = ROWS["doc_id"].to_pylist()
 NUM_FLIPS = 350  # a format: more than a thousand in all
@@ -97,7 +97,7 @@ def test_a_copy_in_another_process_reads_the_same(folder: Path) -> None:
     assert copy.gather(positions)[0].tolist() == shards.gather(positions)[0].tolist()
 
 
-@pytest.mark.parametrize("kind", ["mds", "parquet", "webdataset"])
+@pytest.mark.parametrize("kind", ["mds", "parquet", "webdataset", "lance"])
 def test_rows_that_count_no_longer_are_passed_over(kind: FormatName, tmp_path: Path) -> None:
     dead = {0: (0, 3), 2: (1,)}
     before = open_shards(write_folder(tmp_path / "a", kind, ROWS)).fingerprint
@@ -118,7 +118,8 @@ def test_rows_that_count_no_longer_are_passed_over(kind: FormatName, tmp_path: P
 
 
 def _shards(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".idx")
+    endings = {".mds", ".zstd", ".parquet", ".tar", ".lance"}
+    return sorted(path for path in folder.rglob("*") if path.suffix in endings)
 
 
 def _all_files(folder: Path) -> list[Path]:
@@ -134,7 +135,7 @@ def _read_all(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "compression"),
-    [("mds", None), ("mds", "zstd"), ("parquet", None), ("webdataset", None)],
+    [("mds", None), ("mds", "zstd"), ("parquet", None), ("webdataset", None), ("lance", None)],
 )
 def test_every_flipped_bit_is_noticed(
     kind: FormatName, compression: str | None, tmp_path: Path
@@ -168,7 +169,7 @@ def test_a_missing_shard_is_told_before_training_starts(folder: Path) -> None:
     with pytest.raises(ShardError, match="it is missing") as caught:
         open_shards(folder)
 
-    assert caught.value.path == victim.name
+    assert caught.value.path == victim.relative_to(folder).as_posix()
 
 
 def test_a_truncated_shard_is_told_before_training_starts(folder: Path) -> None:
@@ -179,7 +180,7 @@ def test_a_truncated_shard_is_told_before_training_starts(folder: Path) -> None:
     with pytest.raises(ShardError) as caught:
         open_shards(folder)
 
-    assert caught.value.path == victim.name
+    assert caught.value.path == victim.relative_to(folder).as_posix()
     assert caught.value.offset == len(data) - 7
     assert f"expected {len(data)} bytes, found {len(data) - 7}" in str(caught.value)
 
@@ -217,6 +218,21 @@ def test_parquet_of_another_library_is_read(tmp_path: Path) -> None:
     found, offsets = shards.gather(np.arange(200)[::-1])
     assert [part.tolist() for part in np.split(found, offsets[1:-1])] == TOKENS[::-1]
     assert shards.doc_ids(np.array([7, 150])).to_pylist() == ["docs/0007.md", "docs/0150.md"]
+
+
+def test_lance_of_another_library_is_read(tmp_path: Path) -> None:
+    import lance
+
+    table = pa.table({"doc_id": ROWS["doc_id"], "tokens": ROWS["tokens"]})
+    lance.write_dataset(table, str(tmp_path / "a.lance"), max_rows_per_file=70)
+    lance.dataset(str(tmp_path / "a.lance")).delete("doc_id = 'docs/0007.md'")
+
+    shards = open_shards(tmp_path / "a.lance")
+
+    names = shards.doc_ids(np.arange(shards.num_samples)).to_pylist()
+    found, offsets = shards.gather(np.arange(shards.num_samples))
+    assert names == [name for name in NAMES if name != "docs/0007.md"]
+    assert [part.tolist() for part in np.split(found, offsets[1:-1])] == TOKENS[:7] + TOKENS[8:]
 
 
 def test_ids_that_no_tokenizer_gives_are_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 
 from penstock.errors import ConfigError
 from penstock.loader.cache import Place
+from penstock.loader.formats.lance import LanceReader
 from penstock.loader.formats.manifest import FormatName, Manifest
 from penstock.loader.formats.mds_reader import INDEX, MdsReader, unit_of
 from penstock.loader.formats.parquet import ParquetReader, units_of
@@ -22,19 +23,23 @@ def find_reader(place: Place, manifest: Manifest | None) -> Reader:
     kind = manifest.kind if manifest is not None else _kind(place)
     if kind == "mds":
         return MdsReader(place)
+    if kind == "lance":
+        return LanceReader(place)
     return TarReader(place) if kind == "webdataset" else ParquetReader(place)
 
 
 def units_of_manifest(manifest: Manifest) -> list[Unit]:
     """The units of an export, with what is dead in them."""
     units = []
+    # A tar must know that its fields are ours; a file of Lance that it is not a fragment.
+    tar = True if manifest.kind == "webdataset" else None
     for shard in manifest.shards:
         if manifest.kind == "mds":
             units.append(unit_of(shard.entry, shard.dead))
         elif manifest.kind == "parquet":
             units += units_of(shard.file, shard.groups, shard.dead)
         else:
-            units.append(Unit(shard.file, shard.num_rows, dead=shard.dead, detail=True))
+            units.append(Unit(shard.file, shard.num_rows, dead=shard.dead, detail=tar))
     return units
 
 
@@ -47,6 +52,8 @@ def _kind(place: Place) -> FormatName:
         return "webdataset"
     if any(name.endswith(".parquet") for name in names):
         return "parquet"
+    if any(name.startswith("_versions/") for name in names):
+        return "lance"
     raise ConfigError(
         "url",
         place.url,
