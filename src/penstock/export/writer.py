@@ -144,8 +144,8 @@ def _encode(rows: pa.Table, hashes: pa.ChunkedArray, number: int, how: Writing) 
         return _Encoded(name=f"{number:06d}.parquet", data=data, groups=groups)
     if how.kind == "lance":
         name = f"data/{number:06d}.lance"
-        data, entry = lance.encode(rows, name)
-        return _Encoded(name=name, data=data, entry=entry)
+        content, entry = lance.encode(rows, name)
+        return _Encoded(name=name, data=content, entry=entry)
     data, layout = webdataset.encode(rows, hashes)
     stem = f"{number:06d}"
     beside = {f"{stem}.idx": layout.dali(), f"{stem}.tar.idx": layout.energon()}
