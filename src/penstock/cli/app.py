@@ -301,11 +301,19 @@ def search(
 
 
 @app.command()
-def status(store: StorePath, run: Run = None, json: Json = False) -> None:
+def status(
+    store: StorePath,
+    run: Run = None,
+    sizes: Annotated[
+        bool, typer.Option("--sizes", help="Show what each part takes on the disk.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Show what STORE holds: its run, its flow, the funnel of its documents, its size."""
     from penstock.cli.read import show_status
+    from penstock.cli.versions import show_sizes
 
-    show_status(store, run, as_json=json)
+    (show_sizes if sizes else show_status)(store, run, as_json=json)
 
 
 @app.command()
@@ -421,8 +429,8 @@ def forget(
 
 @app.command()
 def runs(store: StorePath, json: Json = False) -> None:
-    """List the published runs of STORE."""
-    from penstock.cli.read import show_runs
+    """List the published runs of STORE: tags, what changed, sizes."""
+    from penstock.cli.versions import show_runs
 
     show_runs(store, as_json=json)
 

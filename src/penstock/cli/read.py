@@ -60,7 +60,7 @@ def show_status(store: str, run: str | None, *, as_json: bool) -> None:
         return
     counts = manifest.counts
     typer.echo(
-        f"Run {manifest.run}, published {_when(manifest)}, {size / 1e6:,.1f} MB on disk\n"
+        f"Run {manifest.run}, published {when(manifest)}, {size / 1e6:,.1f} MB on disk\n"
         f"Source {manifest.flow['source']}\n"
         f"{counts['documents']:,} documents, {counts['kept']:,} kept; {counts['chunks']:,} chunks; "
         f"{_tokens(counts)}"
@@ -149,25 +149,6 @@ def show_failures(store: str, run: str | None, *, as_json: bool) -> None:
     typer.echo(f"{len(rows):,} failures" if rows else "No failures.")
 
 
-def show_runs(store: str, *, as_json: bool) -> None:
-    """Print the published runs."""
-    manifests = Store.open(store).runs()
-    if as_json:
-        keys = ("run", "started", "finished", "penstock", "tables", "counts")
-        typer.echo(json.dumps([{key: getattr(m, key) for key in keys} for m in manifests]))
-        return
-    rows = [["run", "published", "seconds", "read", "documents", "kept", "chunks", "failures"]]
-    for manifest in manifests:
-        counts = manifest.counts
-        numbers = (
-            counts["counts"]["items_read"],
-            *(counts[name] for name in ("documents", "kept", "chunks", "failures")),
-        )
-        seconds = f"{manifest.finished - manifest.started:.1f}"
-        rows.append([manifest.run, _when(manifest), seconds, *(f"{n:,}" for n in numbers)])
-    typer.echo(columns(rows))
-
-
 def _hit_text(rank: int, hit: Hit) -> str:
     width = shutil.get_terminal_size((100, 24)).columns - 4
     place = f" > {hit.heading_path}" if hit.heading_path else ""
@@ -216,7 +197,8 @@ def _plan_text(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _when(manifest: Manifest) -> str:
+def when(manifest: Manifest) -> str:
+    """When a run was published, in the local time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest.finished))
 
 

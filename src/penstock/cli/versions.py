@@ -1,4 +1,4 @@
-"""The commands about a store's runs: tag, diff, rollback, gc."""
+"""The commands about a store's runs: runs, sizes, tag, diff, rollback, gc."""
 
 from __future__ import annotations
 
@@ -7,8 +7,79 @@ from typing import Any
 
 import typer
 
-from penstock.cli.read import columns
+from penstock.cli.read import columns, when
 from penstock.store import Store
+from penstock.store.garbage import named_files
+from penstock.store.places import file_sizes
+from penstock.store.sizes import store_sizes
+
+
+def show_runs(store: str, *, as_json: bool) -> None:
+    """Print the published runs: their tags, what each changed, what it takes."""
+    opened = Store.open(store)
+    manifests = opened.runs()
+    sizes = file_sizes(opened.path)
+    named = named_files(opened.path, manifests, sizes)
+    tags = opened.tags()
+    facts = []
+    for manifest, before, files in zip(manifests, [set(), *named], named, strict=False):
+        facts.append(
+            {
+                **{name: getattr(manifest, name) for name in _OF_RUNS},
+                "tags": [tag for tag, run in tags.items() if run == manifest.run],
+                "bytes": sum(sizes.get(name, 0) for name in files),
+                "new_bytes": sum(sizes.get(name, 0) for name in files - before),
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    rows = [[*_HEADS]]
+    for run, manifest in zip(facts, manifests, strict=True):
+        counts = manifest.counts
+        did = counts["counts"]
+        changed = [did[f"documents_{name}"] for name in ("new", "changed", "removed")]
+        changed[1] += did["documents_recomputed"]
+        kept = [counts[name] for name in ("documents", "kept", "chunks", "failures")]
+        rows.append(
+            [
+                manifest.run,
+                ",".join(run["tags"]),
+                when(manifest),
+                f"{manifest.finished - manifest.started:.1f}",
+                *(f"{sign}{n:,}" for sign, n in zip("+~-", changed, strict=True)),
+                *(f"{n:,}" for n in kept),
+                *(f"{run[name] / 1e6:,.2f}" for name in ("bytes", "new_bytes")),
+            ]
+        )
+    typer.echo(columns(rows))
+
+
+_OF_RUNS = ("run", "started", "finished", "penstock", "tables", "counts")
+_HEADS = (
+    *("run", "tags", "published", "seconds", "new", "changed", "removed"),
+    *("documents", "kept", "chunks", "failures", "MB", "new MB"),
+)
+
+
+def show_sizes(store: str, run: str | None, *, as_json: bool) -> None:
+    """Print what each part of a run takes."""
+    opened = Store.open(store, run)
+    sizes = store_sizes(opened.path, opened.manifest)
+    if as_json:
+        typer.echo(json.dumps(sizes.to_json()))
+        return
+    rows = [["part", "bytes", "share"]]
+    rows += [
+        [part, f"{size:,}", f"{size / max(sizes.run, 1):.1%}"] for part, size in sizes.parts.items()
+    ]
+    rows += [["this run", f"{sizes.run:,}", ""], ["old runs, leftovers", f"{sizes.old:,}", ""]]
+    typer.echo(columns(rows))
+    if sizes.ratio is not None:
+        typer.echo(
+            f"\nThe run takes {sizes.ratio:.2f} times its text ({sizes.text:,} bytes) and vectors "
+            f"({sizes.vectors:,} bytes as float32)."
+        )
 
 
 def change_tags(
