@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import penstock as ps
 from penstock.errors import StoreError
-from penstock.store import copies
+from penstock.store import copies, objects
 from penstock.store.files import all_files
 from penstock.store.objects import ObjectPath
 from penstock.store.places import local_files, open_place
@@ -198,3 +199,37 @@ def test_an_open_store_keeps_its_copies_until_it_is_gone(
 
     assert len(while_open) == 1
     assert names(tmp_path / "cache") == set()
+
+
+def test_large_files_go_up_in_parts(
+    s3: str, tmp_path: Path, elsewhere: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "_PART_BYTES", 5 << 20)
+    store = open_place(s3)
+    assert isinstance(store, ObjectPath)
+    store.bucket.token = "token"
+    content = bytes(range(256)) * 50_000
+    (local_files(store / "index").path / "a-token").write_bytes(content)
+    copies.upload_new(store, set())
+    elsewhere()
+
+    assert (local_files(store / "index", ["a-token"]).path / "a-token").read_bytes() == content
+
+
+def test_a_cache_that_cannot_be_written_is_one_clear_error(
+    entries: Callable[..., ObjectPath], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = entries("a-token")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "file"))
+
+    with pytest.raises(StoreError, match=r"cannot be kept here.*set PENSTOCK_CACHE"):
+        local_files(index, ["a-token"])
+
+
+def test_a_place_survives_pickling_as_a_readers(entries: Callable[..., ObjectPath]) -> None:
+    index = entries("a-token")
+    again = pickle.loads(pickle.dumps(index))
+
+    assert (str(again), again.bucket.token) == (str(index), "")
+    assert (again / "a-token/part/a.npy").read_bytes() == b"a-token" * 1000

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,7 @@ def test_a_store_on_s3_holds_what_a_local_one_holds(
     s3: str, docs: Path, tmp_path: Path, contents: Contents
 ) -> None:
     model = str(write_model(tmp_path / "model"))
-    steps = [ps.Normalize(), ps.ExactDedup(), ps.Chunk(), ps.Embed(model=model)]
+    steps: list[Any] = [ps.Normalize(), ps.ExactDedup(), ps.Chunk(), ps.Embed(model=model)]
     flow = ps.Flow(source=ps.files(docs), steps=steps)
     flow.run(s3)
     flow.run(tmp_path / "local")
@@ -207,3 +210,59 @@ def test_no_object_and_no_copy_holds_what_was_forgotten(
     ps.Store.open(s3).gc(keep=1)
 
     assert holding() == []
+
+
+_READER = """
+import json, sys
+import penstock as ps
+
+problems, seen, following = [], set(), None
+for line in sys.stdin:
+    following = following or ps.Store.open(sys.argv[1])
+    following.refresh()
+    for store in (ps.Store.open(sys.argv[1]), following):
+        run = int(store.manifest.run)
+        hits = store.search("version", k=5)
+        texts = [*store.documents(["text"], "doc_id = '03.md'")["text"].to_pylist()]
+        if {text.split()[2] for text in [*texts, *(hit.text for hit in hits)]} != {str(run)}:
+            problems.append([run, texts, [hit.text for hit in hits]])
+        seen.add(run)
+    print(json.dumps([problems, sorted(seen)]), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_no_reader_in_another_process_sees_half_a_run(s3: str, docs: Path, words: Words) -> None:
+    (docs / "03.md").write_text("# Version 1\n\nIt has words.\n")
+    words(docs).run(s3)
+    command = [sys.executable, "-c", _READER, s3]
+    pipe = subprocess.PIPE
+    readers = [
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1) for _ in range(3)
+    ]
+    over = threading.Event()
+    told: list[Any] = [None] * len(readers)
+
+    def follow(number: int) -> None:
+        ours = readers[number]
+        assert ours.stdin is not None
+        assert ours.stdout is not None
+        while not over.is_set():
+            ours.stdin.write("look\n")
+            told[number] = json.loads(ours.stdout.readline())
+        ours.communicate()
+
+    watchers = [threading.Thread(target=follow, args=(number,)) for number in range(len(readers))]
+    for watcher in watchers:
+        watcher.start()
+    while None in told:
+        time.sleep(0.05)
+    for number in range(2, 12):
+        (docs / "03.md").write_text(f"# Version {number}\n\nIt has words.\n")
+        words(docs).run(s3)
+    over.set()
+    for watcher in watchers:
+        watcher.join()
+
+    assert [problems for problems, _ in told] == [[]] * len(readers)
+    assert all(len(seen) > 2 for _, seen in told)

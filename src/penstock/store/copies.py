@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 import weakref
@@ -29,7 +30,7 @@ from penstock.models.cache import cache_folder
 from penstock.store.files import all_files, fsync_all
 from penstock.store.objects import ObjectPath
 
-_CONNECTIONS = 16
+_CONNECTIONS = 8
 _DAY_S = 86_400.0
 _DEFAULT_GB = 20.0
 
@@ -42,11 +43,18 @@ def fetch(folder: ObjectPath, names: Iterable[str]) -> tuple[Path, tuple[object,
     """The local folder that holds copies of these entries, and what keeps them there.
 
     Raises:
-        StoreError: An entry is missing or is not what was written.
+        StoreError: An entry is missing or is not what was written, or there is no room for it.
     """
     here = _folder(folder.parent) / folder.name
-    here.mkdir(parents=True, exist_ok=True)
-    return here, tuple(_held(folder, here, name) for name in names)
+    try:
+        here.mkdir(parents=True, exist_ok=True)
+        return here, tuple(_held(folder, here, name) for name in names)
+    except OSError as err:
+        raise StoreError(
+            str(here),
+            f"copies of {folder} cannot be kept here ({err.strerror or err}); free some space, or "
+            "set PENSTOCK_CACHE to another folder",
+        ) from err
 
 
 def entries(store: ObjectPath) -> set[str]:
@@ -62,6 +70,7 @@ def upload_new(store: ObjectPath, known: set[str]) -> set[str]:
         folder, _, name = entry.partition("/")
         if store.bucket.token and store.bucket.token in name:
             _upload(store / folder, _folder(store) / folder / name)
+    make_room(0)
     return now
 
 
@@ -79,12 +88,15 @@ class _Lock:
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         self.close = weakref.finalize(self, os.close, self.fd)
 
-    def take(self, kind: int) -> bool:
-        """Lock; False if it is held otherwise and `kind` says not to wait, or the file is gone."""
+    def take(self, *, alone: bool, wait: bool = True) -> bool:
+        """Lock it; False if the file is gone, or others hold it and we are not to wait."""
+        if sys.platform == "win32":
+            return True  # what is mapped cannot be removed there
         import fcntl
 
+        kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
         try:
-            fcntl.flock(self.fd, kind)
+            fcntl.flock(self.fd, kind if wait else kind | fcntl.LOCK_NB)
             return os.path.samestat(os.fstat(self.fd), os.stat(self.path))
         except (BlockingIOError, FileNotFoundError):
             return False
@@ -92,15 +104,13 @@ class _Lock:
 
 def _held(folder: ObjectPath, here: Path, name: str) -> _Lock:
     """Make sure that there is a copy, and keep it for as long as the result lives."""
-    import fcntl
-
     while True:
         lock = _Lock(here / f".{name}.lock")
         # Many readers of one machine wait here for the first one's download.
-        if lock.take(fcntl.LOCK_SH) and (here / name).exists():
+        if lock.take(alone=False) and (here / name).exists():
             os.utime(lock.path)
             return lock
-        if lock.take(fcntl.LOCK_EX) and not (here / name).exists():
+        if lock.take(alone=True) and not (here / name).exists():
             _download(folder, here, name)
         lock.close()
 
@@ -214,10 +224,8 @@ def _clear_leftovers() -> None:
 
 
 def _remove(entry: Path) -> bool:
-    import fcntl
-
     lock = _Lock(entry.with_name(f".{entry.name}.lock"))
-    if free := lock.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
+    if free := lock.take(alone=True, wait=False):
         aside = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".removed-"))
         with contextlib.suppress(FileNotFoundError):
             entry.rename(aside / entry.name)

@@ -15,8 +15,9 @@ from typing import Any
 
 from penstock.errors import LeaseError, MissingExtra, StoreError
 
-_PART_BYTES = 16 << 20
-"""Larger files go up in parts of this size."""
+_PART_BYTES = 8 << 20
+"""Larger files go up in parts of this size, some at a time."""
+_PARTS = 4
 
 
 class Bucket:
@@ -47,6 +48,9 @@ class Bucket:
             self._store: Any = from_url(url, client_options={"allow_http": plain})
         except (ValueError, obstore.exceptions.BaseError) as err:
             raise StoreError(url, f"expected s3://BUCKET/PREFIX, found: {err}") from err
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Bucket, (self.url,)  # as a reader
 
     def get(self, key: str) -> tuple[bytes, str]:
         """An object's bytes and its tag.
@@ -140,7 +144,9 @@ class Bucket:
         # Parts are for files alone: a condition holds for one put.
         if isinstance(content, bytes):
             return self._calls.put(self._store, key, content, mode=mode, use_multipart=False)
-        return self._calls.put(self._store, key, content, mode=mode, chunk_size=_PART_BYTES)
+        return self._calls.put(
+            self._store, key, content, mode=mode, chunk_size=_PART_BYTES, max_concurrency=_PARTS
+        )
 
     def _do(self, what: str, key: str, call: Any) -> Any:
         failed = self._calls.exceptions
