@@ -85,3 +85,18 @@ def test_the_command_prints_the_same(doc_id: str, store: ps.Store) -> None:
     assert (text.exit_code, facts.exit_code) == (0, 0), text.output + facts.output
     assert text.output.startswith(f"{doc_id} in run 000002")
     assert json.loads(facts.output) == store.explain(doc_id)
+
+
+def test_the_first_argument_tells_a_document_from_a_build(store: ps.Store, tree: Path) -> None:
+    def printed(*arguments: str) -> str:
+        done = CliRunner().invoke(app, ["explain", *arguments])
+        return str(done.exception or done.output)
+
+    document = printed(str(store.path), "notes/b.txt")
+    build = printed(str(tree), str(store.path))
+
+    assert document.startswith("notes/b.txt in run 000002")
+    assert "in run" not in build
+    assert "run 000002" in build or "unchanged" in build
+    assert "for a build" in printed(str(store.path), "notes/b.txt", "--verify")
+    assert "for a document" in printed(str(tree), str(store.path), "--run", "1")

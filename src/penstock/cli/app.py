@@ -196,26 +196,34 @@ def watch(
 
 @app.command()
 def explain(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="As of `penstock build`.")],
-    store: StorePath,
+    first: Annotated[
+        str, typer.Argument(metavar="STORE|SOURCE", help="A store; or a source, as of a build.")
+    ],
+    second: Annotated[
+        str, typer.Argument(metavar="DOC_ID|STORE", help="A document's id; or the store.")
+    ],
     flow: Annotated[
-        Path | None, typer.Option(help="A flow.py as `penstock init` writes; else a good default.")
+        Path | None, typer.Option(help="Of a build: a flow.py; else a good default.")
     ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="As of `penstock build`: read every file.")
-    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Of a build: read every file.")] = False,
+    run: Run = None,
     json: Json = False,
 ) -> None:
-    """Tell what a build would read, compute and embed, and why; nothing is changed.
+    """Show a document's life, or what a build would do and why; nothing is changed.
+
+    Of a document: its source, runs, steps, scores, verdict, cluster, chunks. Of a build: what it
+    would read, compute and embed. The first argument tells which: a store, or a source.
 
     \b
     Examples:
+      penstock explain corpus guide/start.md
+      penstock explain corpus guide/start.md --run v1 --json
       penstock explain docs corpus
       penstock explain docs corpus --flow flow.py --json
     """  # noqa: D301 - \b keeps lines as they are
-    from penstock.cli.explain_build import explain_build
+    from penstock.cli.explain import show_explanation
 
-    explain_build(source, store, flow, verify=verify, as_json=json)
+    show_explanation(first, second, flow, run, verify=verify, as_json=json)
 
 
 class Preset(StrEnum):
@@ -483,25 +491,6 @@ def diff(
     from penstock.cli.versions import show_diff
 
     show_diff(store, a, b, size, as_json=json)
-
-
-@app.command()
-def explain(
-    store: StorePath,
-    doc_id: Annotated[str, typer.Argument(metavar="DOC_ID", help="A document's id.")],
-    run: Run = None,
-    json: Json = False,
-) -> None:
-    """Show a document's life: source, runs, steps, scores, verdict, cluster, chunks.
-
-    \b
-    Examples:
-      penstock explain corpus guide/start.md
-      penstock explain corpus guide/start.md --run v1 --json
-    """  # noqa: D301 - \b keeps lines as they are
-    from penstock.cli.explain import show_life
-
-    show_life(store, doc_id, run, as_json=json)
 
 
 @app.command()

@@ -1,15 +1,41 @@
-"""The command that tells a document's life."""
+"""The command that tells a document's life, or what a build would do."""
 
 from __future__ import annotations
 
 import json
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import typer
 
+from penstock.cli.explain_build import explain_build
 from penstock.cli.read import columns
+from penstock.errors import ConfigError, PenstockError
 from penstock.store import Store
+from penstock.store.manifest import current_run
+from penstock.store.places import open_place
+
+
+def show_explanation(
+    first: str, second: str, flow: Path | None, run: str | None, *, verify: bool, as_json: bool
+) -> None:
+    """Explain the document SECOND of the store FIRST, or a build of the source FIRST."""
+    if _is_store(first) and not _is_store(second):
+        if flow is not None or verify:
+            raise ConfigError("--flow, --verify", flow, "are for a build; leave them out")
+        show_life(first, second, run, as_json=as_json)
+    else:
+        if run is not None:
+            raise ConfigError("--run", run, "is for a document; leave it out")
+        explain_build(first, second, flow, verify=verify, as_json=as_json)
+
+
+def _is_store(name: str) -> bool:
+    try:
+        return current_run(open_place(name)) is not None
+    except PenstockError:  # a URL of another kind
+        return False
 
 
 def show_life(store: str, doc_id: str, run: str | None, *, as_json: bool) -> None:
