@@ -255,7 +255,7 @@ def run_chunks(
 
 
 def text_batches(
-    documents: Table,
+    documents: Any,
     edits: Edits,
     row_ids: npt.NDArray[np.uint64],
     columns: list[str],

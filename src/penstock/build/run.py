@@ -229,7 +229,7 @@ class _Run:
         if not decided and self._has_tokens():
             return
         tokens = Tokens(
-            plan=plan,
+            step=plan.tokenize,
             documents=self._tables["documents"],
             edits=Edits(self._tables["edits"].reader()),
             place=self._folder / "tokens",

@@ -7,9 +7,10 @@ from a row of the same text, or tokenized.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,17 +19,33 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from penstock.build.chunks import text_batches
+from penstock.build.decide import kept_documents
 from penstock.build.documents import CHECKPOINT_S
 from penstock.build.memory import give_back
-from penstock.build.plan import Plan
 from penstock.build.report import Counts
 from penstock.cores import num_cores
-from penstock.engine import Stage
+from penstock.engine import Stage, run_stages
 from penstock.errors import StoreError
-from penstock.steps.tokenize import DocumentTokenizer
+from penstock.steps.tokenize import DocumentTokenizer, Tokenize
 from penstock.store.edits import Edits
-from penstock.store.places import Place, local_files
-from penstock.store.tables import Table
+from penstock.store.lease import take_lease
+from penstock.store.manifest import (
+    current_run,
+    publish,
+    read_manifest,
+    run_name,
+    save_checkpoint,
+    starting_point,
+)
+from penstock.store.places import (
+    Place,
+    attempt_name,
+    flush,
+    known_files,
+    local_files,
+    open_place,
+)
+from penstock.store.tables import Table, open_table, take_rows
 from penstock.tokens.manifest import TokensManifest
 from penstock.tokens.ragged import gather
 from penstock.tokens.segments import Segment, rows_among
@@ -52,7 +69,7 @@ class Tokens:
     """The token store and what is gathered for it.
 
     Attributes:
-        plan: The flow, which has a `Tokenize`.
+        step: How tokens are made.
         documents: The documents, as of this run.
         edits: What is cut out of them.
         place: Of the token store.
@@ -62,8 +79,8 @@ class Tokens:
         tell: Told when what is there is of no use.
     """
 
-    plan: Plan
-    documents: Table
+    step: Tokenize
+    documents: Table | _Rows
     edits: Edits
     place: Place
     previous: dict[str, Any] | None
@@ -95,7 +112,7 @@ class Tokens:
             return None
         try:
             before = TokensManifest.from_json(self.previous)
-            if before.made_by != self.plan.tokenized_by:
+            if before.made_by != self.step.fingerprint():
                 return None
             files = local_files(self.place, before.names())
             return TokensUpdate(files.path, before, self.name)
@@ -104,13 +121,12 @@ class Tokens:
             return None
 
     def _afresh(self) -> TokensUpdate:
-        folder, step = local_files(self.place).path, self.plan.tokenize
-        assert step is not None
+        folder, step = local_files(self.place).path, self.step
         folder.mkdir(exist_ok=True)
         tokenizer = new_name(folder, "tokenizer", self.name) + ".json"
         (folder / tokenizer).write_bytes(step.json)
         before = TokensManifest(
-            made_by=self.plan.tokenized_by,
+            made_by=step.fingerprint(),
             tokenizer=tokenizer,
             settings={
                 "start_of_document": step.start_of_document,
@@ -160,8 +176,7 @@ class Tokens:
     @cached_property
     def tokenizer(self) -> DocumentTokenizer:
         """What makes the tokens."""
-        assert self.plan.tokenize is not None
-        return self.plan.tokenize.open()
+        return self.step.open()
 
     def work(self) -> Iterator[pa.Table]:
         """Batches of documents to tokenize."""
@@ -229,6 +244,89 @@ def run_tokens(
             phase.flush()
             checkpoint()
             saved = time.monotonic()
+
+
+def rebuild_tokens(
+    store: str | os.PathLike[str], tell: Callable[[str], None] = lambda message: None
+) -> int:
+    """Make a store's tokens anew from its documents, and publish them as a new run.
+
+    Nothing else of the run changes. Readers of earlier runs go on as they can.
+
+    Returns:
+        How many documents were tokenized.
+
+    Raises:
+        StoreError: There is no store, it holds no tokens, or its tokenizer is damaged.
+        LeaseError: Another process is writing the store.
+    """
+    place = open_place(store)
+    current = current_run(place)
+    if current is None:
+        raise StoreError(str(place), "there is no store here")
+    with take_lease(place) as lease:
+        known = known_files(place)
+        start = starting_point(place)
+        last = read_manifest(place / "runs" / f"{current}.json")
+        if last.tokens is None:
+            raise StoreError(str(place), "its last run has no tokens; add Tokenize() to its flow")
+        tables = {
+            name: open_table(place / f"{name}.lance", version)
+            for name, version in last.tables.items()
+        }
+        counts, started = Counts(), time.time()
+        phase = Tokens(
+            step=_step_of(place / "tokens", TokensManifest.from_json(last.tokens)),
+            documents=_Rows(tables["documents"]),
+            edits=Edits(tables.get("edits")),
+            place=place / "tokens",
+            previous=None,
+            name=attempt_name(place, start.run),
+            counts=counts,
+            tell=tell,
+        )
+        verdicts = tables["verdicts"].to_table(columns=["doc_id", "verdict"]).sort_by("doc_id")
+        phase.prepare(kept_documents(verdicts))
+        run_tokens(phase, run_stages, lambda: None)
+        tokens = phase.finish()
+        flush(place, known)
+        lease.check()
+        rebuilt = replace(last, tokens=tokens, started=started, finished=time.time(), run=start.run)
+        publish(place, rebuilt)
+        if start.flow != last.flow or start.tables != last.tables:
+            # An interrupted run's progress is good for the run after this one.
+            following = run_name(int(start.run) + 1)
+            save_checkpoint(place, replace(start, tokens=tokens, run=following))
+        return counts.documents_tokenized
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A table at one version, read as `Table` reads."""
+
+    dataset: Any
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """As `Table.batches`."""
+        scanner = self.dataset.scanner(columns=list(columns), with_row_id=True, batch_size=4096)
+        yield from scanner.to_batches()
+
+    def take(self, row_ids: U64, columns: Sequence[str]) -> pa.Table:
+        """As `Table.take`."""
+        return take_rows(self.dataset, row_ids, columns)
+
+
+def _step_of(folder: Place, manifest: TokensManifest) -> Tokenize:
+    """The step that made these tokens."""
+    files = local_files(folder, [manifest.tokenizer])
+    try:
+        text = (files.path / manifest.tokenizer).read_text()
+    except (OSError, ValueError) as err:
+        raise StoreError(str(folder), f"its tokenizer is lost ({err}); build again") from err
+    step = Tokenize(tokenizer=text, **manifest.settings)
+    if step.fingerprint() != manifest.made_by:
+        raise StoreError(str(folder), "its tokenizer is damaged; build again with its flow")
+    return step
 
 
 def _known_texts(segments: tuple[Segment, ...], texts: U64) -> tuple[I64, I64]:

@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from penstock.cli.feeding import loader, tokenizer
+
 app = typer.Typer(
     name="penstock",
     no_args_is_help=True,
@@ -611,6 +613,9 @@ def tune(
 
     show_tuning(store, queries, qrels, folds, seed, dry_run=dry_run, as_json=json)
 
+
+app.add_typer(tokenizer, name="tokenizer")
+app.add_typer(loader, name="loader")
 
 index = typer.Typer(
     help="Check or rebuild the index of a store.", no_args_is_help=True, rich_markup_mode=None

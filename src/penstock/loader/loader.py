@@ -14,7 +14,7 @@ from penstock.loader.batches import Batch, Share, read, share
 from penstock.loader.growing import Moved, Remaining
 from penstock.loader.mixing import MixedCourse, Mixture
 from penstock.loader.order import ORDER_VERSION, Order, order_key
-from penstock.loader.plan import Course, Cursor, OrderedCourse, Planner, Rules, Step
+from penstock.loader.plan import Course, Cursor, OrderedCourse, Plan, Planner, Rules, Step
 from penstock.loader.samples import Samples
 
 State = dict[str, Any]
@@ -128,6 +128,33 @@ class Loader:
         other._rank, other._world_size = rank, world_size
         other._tally = Tally(self._epoch, self._kinds, self._times)
         return other
+
+    @property
+    def rules(self) -> Rules:
+        """What a row and a step are."""
+        return self._rules
+
+    @property
+    def samples(self) -> Samples:
+        """What is read.
+
+        Raises:
+            ConfigError: It is a mixture of several.
+        """
+        if isinstance(self._samples, Mixture):
+            raise ConfigError("samples", "a Mixture", "must be of one kind for this")
+        return self._samples
+
+    def plans(self) -> Iterator[Plan]:
+        """The rows of the windows of the whole epoch, one window after another."""
+        return self._planner.rest(self._planner.start)
+
+    def steps(self) -> Iterator[Step]:
+        """The steps of the whole epoch, each over all ranks."""
+        cursor = self._planner.start
+        while (step := self._planner.step(cursor)) is not None and not self._drops(step):
+            yield step
+            cursor = step.following
 
     @property
     def before(self) -> list[Samples]:
