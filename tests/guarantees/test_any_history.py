@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -34,6 +35,8 @@ from tests.tokens.tokenizers_json import END, byte_tokenizer
 
 import penstock as ps
 from penstock.engine import Cancel
+from penstock.errors import QueryError
+from penstock.store.forgotten import add_forgotten
 
 NIGHTLY = settings.get_current_profile_name() == "nightly"
 
@@ -112,6 +115,7 @@ class Recipe:
     decisions_first: bool = False
     cut: ps.Chunk | None = CUT
     model: str | None = "A"
+    vectors: ps.SemanticDedup | None = None
     language: str = "english"
     tokens: ps.Tokenize | None = None
 
@@ -133,7 +137,8 @@ class Recipe:
         steps = [*decisions, *shapes] if self.decisions_first else [*shapes, *decisions]
         if self.cut is not None:
             steps.append(self.cut)
-            steps.append(None if self.model is None else ps.Embed(model=str(models[self.model])))
+            if self.model is not None:
+                steps += [ps.Embed(model=str(models[self.model])), self.vectors]
         if self.tokens is not None:
             steps.append(self.tokens)
         source = ps.files(tree) if self.source == "files" else ps.jsonl(tree / "**/*.jsonl")
@@ -174,6 +179,7 @@ CHOICES: dict[str, list[Any]] = {
         ps.Chunk(max_tokens=9, overlap_tokens=3),
     ],
     "model": [None, "A", "B"],
+    "vectors": [None, ps.SemanticDedup(), ps.SemanticDedup(eps=0.3, keep="hardest")],
     "language": ["english", "none"],
     "tokens": [
         None,
@@ -226,6 +232,7 @@ class Histories(RuleBasedStateMachine):
         self.recipe = Recipe()
         self.published: dict[str, Contents] = {}
         self.unseen = False
+        self.forgotten: set[str] = set()
 
     @initialize(texts=st.lists(st.sampled_from(TEXTS), min_size=len(NAMES), max_size=len(NAMES)))
     def begin(self, texts: list[bytes]) -> None:
@@ -339,6 +346,41 @@ class Histories(RuleBasedStateMachine):
         run = list(self.published)[which % len(self.published)]
         assert_same(read_run(ps.Store.open(self.store, run)), self.published[run])
 
+    @precondition(lambda self: self.published)
+    @rule(keep=st.integers(1, 3))
+    def collect_garbage(self, keep: int) -> None:
+        before = read_all(self.store)
+        dropped = ps.Store.open(self.store).gc(keep=keep).dropped
+        names = [manifest.run for manifest in ps.Store.open(self.store).runs()]
+        assert set(names).isdisjoint(dropped)
+        assert_same(read_all(self.store), before)
+        self.published = {run: it for run, it in self.published.items() if run in names}
+        self.published[names[-1]] = before  # where something was forgotten, it publishes
+
+    @precondition(lambda self: self.published)
+    @rule(which=st.integers(0, 1000))
+    def roll_back(self, which: int) -> None:
+        run = list(self.published)[which % len(self.published)]
+        made = ps.Store.open(self.store).rollback(run).manifest.run
+        self.published[made] = self.published[run]
+        self.unseen = True  # what it knows of a file may be of another one of that size and time
+        assert_same(read_all(self.store), self.published[made])
+
+    @precondition(lambda self: self.published)
+    @rule(name=st.sampled_from([*NAMES, "one", "two"]))
+    def forget(self, name: str) -> None:
+        with suppress(QueryError):  # no run has it
+            ps.Store.open(self.store).forget(name)
+            self.forgotten.add(name)
+            self.published[ps.Store.open(self.store).manifest.run] = read_all(self.store)
+
+    @precondition(lambda self: self.forgotten)
+    @rule()
+    def restore(self) -> None:
+        name = min(self.forgotten)
+        ps.Store.open(self.store).restore(name)
+        self.forgotten.remove(name)
+
     @invariant()
     def counted(self) -> None:
         Histories.steps += 1
@@ -348,9 +390,11 @@ class Histories(RuleBasedStateMachine):
 
     def expected(self) -> Contents:
         files = tuple((n, p.read_bytes()) for n in NAMES if (p := self.tree / n).exists())
-        key = (files, self.recipe)
+        key = (files, self.recipe, frozenset(self.forgotten))
         if key not in self.fresh:
             with tempfile.TemporaryDirectory(dir=self.root) as folder:
+                if self.forgotten:
+                    add_forgotten(Path(folder), pa.array(sorted(self.forgotten)), "000000")
                 self.flow().run(folder)
                 self.fresh[key] = read_all(Path(folder))
         return self.fresh[key]
