@@ -121,6 +121,9 @@ def held_by(holder: str) -> str:
             f"process {facts['pid']} on {facts['host']} has been writing it for "
             f"{time.time() - facts['since']:.0f} s"
         )
+        if "renewed" in facts:  # on an object store a dead one is known by its silence alone
+            who += f" (and said so {time.time() - facts['renewed']:.0f} s ago; silent for "
+            who += f"{facts['lasts_s']:.0f} s, it is taken over)"
     except (ValueError, KeyError, TypeError):
         who = "another process is writing it"
     return f"{who}; wait until it is done, or stop it, then build again"

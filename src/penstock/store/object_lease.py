@@ -50,6 +50,7 @@ class ObjectLease:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_over, daemon=True)
         store.bucket.token = secrets.token_hex(8)
+        store.bucket.rival = self._rival
 
     def __enter__(self) -> ObjectLease:
         self._tag = self._take()
@@ -150,13 +151,18 @@ class ObjectLease:
                 return
             tag = self._store.bucket.swap(self._lock.key, self._facts(), self._tag)
             if tag is None:
-                held, _ = self._holder()
-                self._lost = "it was removed" if held is None else _taken_by(held)
+                self._lost = f"{self._rival()} took it over, or removed it"
             self._tag = tag
 
-
-def _taken_by(facts: dict[str, Any]) -> str:
-    return f"process {facts['pid']} on {facts['host']} took it over"
+    def _rival(self) -> str:
+        """Who wrote into the lock last, if that is not this writer."""
+        try:
+            facts = json.loads(self._lock.read_bytes())
+            if facts["token"] != self._store.bucket.token:
+                return f"process {facts['pid']} on {facts['host']}"
+        except (OSError, StoreError, ValueError, KeyError, TypeError):
+            pass
+        return "another writer"
 
 
 def _lives(pid: int) -> bool:

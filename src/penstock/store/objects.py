@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Bucket:
         url: ``s3://bucket``.
         token: Names this writer; empty for a reader.
         options: What Lance needs to know to open a table there.
+        rival: Says which other writer is at work, for errors.
     """
 
     def __init__(self, url: str) -> None:
@@ -41,6 +42,7 @@ class Bucket:
         self.url = url
         self.token = ""
         self.options = {"allow_http": "true"} if plain else {}
+        self.rival: Callable[[], str] = lambda: "another writer"
         # Changed by the writer's own thread alone.
         self._claims: dict[str, str | None] = {}
         self._calls: Any = obstore
@@ -89,8 +91,8 @@ class Bucket:
         if tag is None:
             raise LeaseError(
                 f"{self.url}/{key}",
-                "another writer has put it since this one began, so this one publishes nothing. "
-                "Make sure that only one build runs, then build again",
+                f"{self.rival()} has put it since this writer began, so this one publishes "
+                "nothing. Make sure that only one build runs, then build again",
             )
         self._claims[key] = tag
 

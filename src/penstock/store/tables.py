@@ -257,9 +257,10 @@ class Table:
                 self._refuse()
 
     def _refuse(self, reason: OSError | None = None) -> None:
+        rival = "another writer" if isinstance(self._path, Path) else self._path.bucket.rival()
         raise LeaseError(
             str(self._path),
-            "another writer wrote to this table while this one did, so this one publishes "
+            f"{rival} wrote to this table while this one did, so this one publishes "
             "nothing. Make sure that only one build runs, then build again",
         ) from reason
 
