@@ -23,7 +23,7 @@ from penstock.store.lease import take_lease
 from penstock.store.manifest import Manifest, current_run, publish, starting_point
 from penstock.store.object_lease import ObjectLease
 from penstock.store.objects import ObjectPath
-from penstock.store.places import open_place
+from penstock.store.places import attempt_name, open_place
 from penstock.store.tables import Table, open_table
 
 Contents = Callable[..., dict[str, Any]]
@@ -94,6 +94,28 @@ def test_of_writers_that_race_each_publishes_a_run_of_its_own_or_nothing(
     assert len(published) + len(refused) == 12
     assert all(f"process {os.getpid()} on" in str(err) for err in refused)
     assert contents(s3) == contents(tmp_path / "fresh")
+
+
+def test_a_second_writer_of_the_same_connection_changes_nothing_for_the_first(s3: str) -> None:
+    store = place(s3)
+    with take_lease(store) as lease:
+        name = attempt_name(store, "000001")
+        with pytest.raises(LeaseError), take_lease(store):
+            pass
+
+        assert attempt_name(store, "000001") == name
+        lease.check()
+        publish(store, Manifest(run="000001"))
+
+
+def test_a_lease_that_could_not_begin_is_given_back(s3: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(object_lease, "next_run", lambda run: 1 / 0)
+        with pytest.raises(ZeroDivisionError), hold(s3):
+            pass
+
+    with hold(s3) as lease:
+        lease.check()
 
 
 def test_the_lease_on_s3_is_free_again_after_use(s3: str) -> None:

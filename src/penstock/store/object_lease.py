@@ -49,12 +49,17 @@ class ObjectLease:
         self._renewing = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_over, daemon=True)
-        store.bucket.token = secrets.token_hex(8)
-        store.bucket.rival = self._rival
+        self._token = secrets.token_hex(8)
 
     def __enter__(self) -> ObjectLease:
         self._tag = self._take()
-        self._fence()
+        # Not before: the same connection may be used by who holds it.
+        self._store.bucket.token, self._store.bucket.rival = self._token, self._rival
+        try:
+            self._fence()
+        except BaseException:
+            self._release()
+            raise
         self._thread.start()
         return self
 
@@ -80,6 +85,9 @@ class ObjectLease:
     ) -> None:
         self._over.set()
         self._thread.join()
+        self._release()
+
+    def _release(self) -> None:
         if not self._lost:
             with contextlib.suppress(StoreError):  # it ends by itself
                 self._store.bucket.swap(self._lock.key, self._facts(released=True), self._tag)
@@ -136,7 +144,7 @@ class ObjectLease:
             "renewed": time.time(),
             "lasts_s": LASTS_S,
             "released": released,
-            "token": self._store.bucket.token,
+            "token": self._token,
         }
         return json.dumps(facts, indent=1).encode() + b"\n"
 
@@ -158,7 +166,7 @@ class ObjectLease:
         """Who wrote into the lock last, if that is not this writer."""
         try:
             facts = json.loads(self._lock.read_bytes())
-            if facts["token"] != self._store.bucket.token:
+            if facts["token"] != self._token:
                 return f"process {facts['pid']} on {facts['host']}"
         except (OSError, StoreError, ValueError, KeyError, TypeError):
             pass
