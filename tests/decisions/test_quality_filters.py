@@ -273,6 +273,15 @@ def test_ideographs_are_words_by_unicode_alone(words: _words.Rules) -> None:
 CODE = 'def area(width, height):\n    """Return the area."""\n    return width * height\n\n\n'
 CODE_CASES = [
     pytest.param(CODE * 5, "text/x-python", None, id="docstrings-are-comments"),
+    pytest.param(
+        CODE.replace('"""Ret', 'R"""Ret') * 5, "text/x-python", None, id="raw-docstrings-too"
+    ),
+    pytest.param(
+        'query = r"""select it all from there"""\n' * 20,
+        "text/x-python",
+        "few_comments",
+        id="a-string-that-begins-no-line",
+    ),
     pytest.param("value = other_value + 1\n" * 20, "text/x-python", "few_comments", id="none"),
     pytest.param(
         "# a comment that goes on\n" * 20, "text/x-python", "many_comments", id="comments-alone"

@@ -107,7 +107,7 @@ class CodeQuality:
     min_visible_chars: int | None = field(default=100, metadata={"fingerprint": False})
     """Fewest characters of such text."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         for name in ("min_comments", "max_comments", "min_letters", "min_visible"):

@@ -18,7 +18,7 @@ DOUBLE, SINGLE, BACKTICK, IS_HTML = (1 << i for i in range(9, 13))
 """Marks of a language: how comments begin, which quotes make strings, and whether it is HTML.
 
 `BLOCK` is ``/* */``, `MARKUP` ``<!-- -->``, `ANGLE_HASH` ``<# #>``; a string in three quotes that
-begins a line is a comment to `DOCSTRINGS`."""
+begins a line, also behind r or u, is a comment to `DOCSTRINGS`."""
 
 CHARS, NEWLINES, LETTERS, COMMENT_CHARS, PIECES, XML, VISIBLE_CHARS = range(7)
 """Columns of `count_code`."""
@@ -27,6 +27,7 @@ _BLANK, _DIGIT, _ALPHABETIC = 1 << 0, 1 << 13, 1 << 19
 _LF, _SPACE = 0x0A, 0x20
 _MAX_LETTERS, _MAX_DIGITS, _MAX_SYMBOLS = 10, 3, 4
 _XML_CHARS = 100
+_ENTITY_CHARS = 12
 
 
 @leaf
@@ -122,6 +123,14 @@ def _triple_end(utf8: U8, i: Int, end: Int) -> Int:
 
 
 @leaf
+def _is_triple(utf8: U8, i: Int, end: Int) -> bool:
+    """Whether three quotes stand at `i`."""
+    if i + 2 >= end:
+        return False
+    return utf8[i] in (0x22, 0x27) and utf8[i + 1] == utf8[i] and utf8[i + 2] == utf8[i]
+
+
+@leaf
 def _comment_chars(utf8: U8, start: Int, end: Int, marks: Int) -> Int:
     """Characters inside comments, without the marks around them."""
     count = 0
@@ -135,6 +144,10 @@ def _comment_chars(utf8: U8, start: Int, end: Int, marks: Int) -> Int:
             i += 1
             continue
         if byte in (_SPACE, 0x09, 0x0D):
+            i += 1
+            continue
+        is_prefix = byte | 0x20 in (0x72, 0x75) and _is_triple(utf8, i + 1, end)  # r or u
+        if fresh and marks & DOCSTRINGS and is_prefix:
             i += 1
             continue
         first, stop, skip = -1, i, 0
@@ -155,12 +168,7 @@ def _comment_chars(utf8: U8, start: Int, end: Int, marks: Int) -> Int:
         if first >= 0:
             count += _num_chars(utf8, min(first, stop), stop)
             i = min(stop + skip, end)
-        elif (
-            marks & DOCSTRINGS
-            and byte in (0x22, 0x27)
-            and second == byte
-            and (i + 2 < end and utf8[i + 2] == byte)
-        ):
+        elif marks & DOCSTRINGS and _is_triple(utf8, i, end):
             stop = _triple_end(utf8, i, end)
             if fresh:
                 count += max(0, _num_chars(utf8, i, stop) - 6)
@@ -218,6 +226,20 @@ def _num_pieces(flags: U32, utf8: U8, start: Int, end: Int) -> Int:
 
 
 @leaf
+def _after_entity(utf8: U8, i: Int, end: Int) -> Int:
+    """Behind the byte at `i`, or behind ``&amp;`` and its like that stand there for a character."""
+    if utf8[i] != 0x26:
+        return i + 1
+    k = i + 1
+    while k < end and k < i + _ENTITY_CHARS:
+        letter = utf8[k] | 0x20
+        if not (0x61 <= letter <= 0x7A or 0x30 <= utf8[k] <= 0x39 or utf8[k] == 0x23):
+            break
+        k += 1
+    return k + 1 if k > i + 1 and k < end and utf8[k] == 0x3B else i + 1
+
+
+@leaf
 def _visible_chars(utf8: U8, start: Int, end: Int, script: U8, style: U8) -> Int:
     """Characters of HTML outside tags, comments, scripts and styles."""
     count = 0
@@ -225,7 +247,7 @@ def _visible_chars(utf8: U8, start: Int, end: Int, script: U8, style: U8) -> Int
     while i < end:
         if utf8[i] != 0x3C:
             count += (utf8[i] & 0xC0) != 0x80
-            i += 1
+            i = _after_entity(utf8, i, end)
             continue
         after = utf8[i + 1] if i + 1 < end else np.uint8(0)
         is_tag = 0x41 <= after & 0xDF <= 0x5A or after in (0x2F, 0x21, 0x3F)
