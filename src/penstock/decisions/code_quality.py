@@ -82,7 +82,9 @@ class CodeQuality:
         characters per token of a tokenizer, for none is given: a piece is what such
         tokenizers make of text they know well. Python and C have 3.5 characters a
         piece in the median and HTML 2.4; tables of numbers have 1.7, so
-        the threshold is 2.0 where theirs is 2.5.
+        the threshold is 2.0 where theirs is 2.5. But for that rule, 99.7 % of 2,949 files had
+        the verdict of NeMo's formulas; of the 8 others, 5 lay within a tenth of a threshold and
+        3 were ones that its parsers cannot read (`benchmarks/code_quality.py`).
 
     Cost: 30 bytes a document, before compression.
     """

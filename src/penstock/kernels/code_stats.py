@@ -241,10 +241,19 @@ def _after_entity(utf8: U8, i: Int, end: Int) -> Int:
 
 @leaf
 def _visible_chars(utf8: U8, start: Int, end: Int, script: U8, style: U8) -> Int:
-    """Characters of HTML outside tags, comments, scripts and styles."""
+    """Characters of HTML outside tags, comments, scripts and styles; blanks between tags are one."""
     count = 0
-    i = start
+    i, begins = start, True  # whether a text begins here
     while i < end:
+        if begins:
+            k = i
+            while k < end and (utf8[k] == _SPACE or 0x09 <= utf8[k] <= 0x0D):
+                k += 1
+            if k > i and (k == end or utf8[k] == 0x3C):
+                count += 1
+                i, begins = k, False
+                continue
+        begins = False
         if utf8[i] != 0x3C:
             count += (utf8[i] & 0xC0) != 0x80
             i = _after_entity(utf8, i, end)
@@ -256,13 +265,13 @@ def _visible_chars(utf8: U8, start: Int, end: Int, script: U8, style: U8) -> Int
             i += 1
             continue
         if _opens_comment(utf8, i, end):
-            i = min(_after(utf8, i + 4, end, 0x2D, 0x2D) + 3, end)
+            i, begins = min(_after(utf8, i + 4, end, 0x2D, 0x2D) + 3, end), True
             continue
         is_script = _is_at(utf8, i + 1, end, script, True)
         is_style = _is_at(utf8, i + 1, end, style, True)
         while i < end and utf8[i] != 0x3E:
             i += 1
-        i += 1
+        i, begins = i + 1, True
         while (is_script or is_style) and i < end:
             closes = utf8[i] == 0x3C and i + 1 < end and utf8[i + 1] == 0x2F
             if closes and _is_at(utf8, i + 2, end, script if is_script else style, True):
