@@ -414,8 +414,10 @@ class Index:
             return column(self.segments[0])[positions]
         owners, places = self._split(positions)
         values = np.empty(len(positions), np.uint64)
-        for i in np.unique(owners):
-            values[owners == i] = column(self.segments[i])[places[owners == i]]
+        for i, segment in enumerate(self.segments):
+            here = np.flatnonzero(owners == i)
+            if len(here):
+                values[here] = column(segment)[places[here]]
         return values
 
     def _hits(
