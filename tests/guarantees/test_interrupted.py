@@ -154,6 +154,20 @@ def _stop(*_: Any) -> None:
     raise StoppedError
 
 
+def test_a_long_reading_is_saved_before_the_decisions(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.build.run.CHECKPOINT_S", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("penstock.build.run.decide", _stop)
+        with pytest.raises(StoppedError):
+            build(tree, tmp_path / "store", FIRST)
+    counts = build(tree, tmp_path / "store", FIRST).counts
+
+    assert (counts.items_read, counts.items_unchanged) == (0, 6)
+    assert_equals_fresh(tree, tmp_path / "store", FIRST)
+
+
 def test_a_flow_without_chunks_takes_none_from_earlier_runs(tree: Path, tmp_path: Path) -> None:
     build(tree, tmp_path / "store", FIRST)
     before = read_all(tmp_path / "store")

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from penstock.build.chunks import Chunks, run_chunks
 from penstock.build.decide import decide, kept_documents, write_verdicts
-from penstock.build.documents import Documents, run_documents
+from penstock.build.documents import CHECKPOINT_S, Documents, run_documents
 from penstock.build.edits import write_edits
 from penstock.build.encoders import HeldEncoder
 from penstock.build.index import bring_index
@@ -119,7 +119,7 @@ class _Run:
         self._plan, self._folder, self._lease = plan, folder, lease
         self._encoder = encoder
         self._cancel, self._shown, self._verify = cancel, shown, verify
-        self._started = time.time()
+        self._started, self._saved = time.time(), time.monotonic()
         self._durable = known_files(folder)
         self._start = starting_point(folder)
         self._newest = newest_versions(folder, _TABLES)
@@ -219,6 +219,8 @@ class _Run:
             self._checkpoint(unfinished)
             raise KeyboardInterrupt
         documents.finish()
+        if time.monotonic() - self._saved > CHECKPOINT_S:  # what follows saves after as long again
+            self._checkpoint(unfinished)
 
     def _make_tokens(self, *, decided: bool) -> None:
         """Bring the tokens in step with the verdicts, which are written."""
@@ -348,6 +350,7 @@ class _Run:
     def _checkpoint(self, flow: dict[str, Any]) -> None:
         self._durable = flush(self._folder, self._durable)
         self._lease.check()
+        self._saved = time.monotonic()
         save_checkpoint(self._folder, replace(self._manifest(flow), index=self._start.index))
 
     def _manifest(self, flow: dict[str, Any]) -> Manifest:
