@@ -20,7 +20,6 @@ from penstock.export import exported_shards, read_exports
 from penstock.export import folder as folder_module
 from penstock.export import writer as writer_module
 from penstock.export.plan import Changed
-from penstock.loader.cache import Folder
 from penstock.loader.formats.find import find_reader, units_of_manifest
 from penstock.loader.formats.manifest import (
     MANIFEST,
@@ -28,6 +27,7 @@ from penstock.loader.formats.manifest import (
     read_manifest,
     rows_of,
 )
+from penstock.loader.places import Folder
 
 FORMATS = ["mds", "parquet", "webdataset", "lance"]
 # Some shards of some documents each; a tar has a header for each member.

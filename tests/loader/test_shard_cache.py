@@ -15,10 +15,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from tests.loader.formats.rows import rows_of_tokens, write_folder
 
 from penstock.errors import ConfigError, ShardError, SourceError
-from penstock.loader import cache as cache_module
 from penstock.loader import open_shards
-from penstock.loader.cache import Fetched, Remote
+from penstock.loader import places as places_module
+from penstock.loader.cache import Fetched, NodeCache
 from penstock.loader.formats.checks import Expected, digests
+from penstock.loader.places import Remote
 
 ROWS = rows_of_tokens()
 NAMES: list[str] = ROWS["doc_id"].to_pylist()
@@ -45,7 +46,7 @@ def gets(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return get(self, remote, local, **options)
 
     monkeypatch.setattr(MemoryFileSystem, "get_file", counting)
-    monkeypatch.setattr(cache_module, "_FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(places_module, "_FIRST_WAIT_S", 0.001)
     return fetched
 
 
@@ -88,7 +89,7 @@ def test_many_readers_fetch_a_shard_once(url: str, tmp_path: Path, gets: list[st
 
     def fetch(_: int) -> Fetched:
         together.wait()
-        return Remote(url, tmp_path, 1 << 20).fetch(expected)
+        return Remote(url, NodeCache(tmp_path, 1 << 20)).fetch(expected)
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(fetch, range(8)))
@@ -99,7 +100,7 @@ def test_many_readers_fetch_a_shard_once(url: str, tmp_path: Path, gets: list[st
 
 def test_a_damaged_file_is_fetched_again(url: str, tmp_path: Path, gets: list[str]) -> None:
     expected = put(url, "a", b"x" * 5000)
-    place = Remote(url, tmp_path, 1 << 20)
+    place = Remote(url, NodeCache(tmp_path, 1 << 20))
     place.fetch(expected)
     path = cached(tmp_path)[0]
     path.write_bytes(b"x" * 4999 + b"y")
@@ -115,7 +116,7 @@ def test_a_remote_that_is_damaged_itself_is_an_error_after_some_tries(
     put(url, "a", b"y" * 5000)
 
     with pytest.raises(ShardError, match="expected sha256") as caught:
-        Remote(url, tmp_path, 1 << 20).fetch(expected)
+        Remote(url, NodeCache(tmp_path, 1 << 20)).fetch(expected)
 
     assert caught.value.path == "a"
     assert len(gets) == 4
@@ -136,7 +137,7 @@ def test_what_may_heal_is_tried_again(
 
     monkeypatch.setattr(MemoryFileSystem, "get_file", failing)
 
-    assert Remote(url, tmp_path, 1 << 20).fetch(expected).path.read_bytes() == b"x"
+    assert Remote(url, NodeCache(tmp_path, 1 << 20)).fetch(expected).path.read_bytes() == b"x"
 
 
 def test_a_shard_that_is_gone_is_told_before_training_starts(url: str, tmp_path: Path) -> None:
@@ -153,7 +154,7 @@ def test_a_shard_that_is_gone_is_told_before_training_starts(url: str, tmp_path:
 def test_the_cache_stays_within_its_bound_and_evicts_what_was_used_longest_ago(
     url: str, tmp_path: Path, gets: list[str]
 ) -> None:
-    place = Remote(url, tmp_path, 2500)
+    place = Remote(url, NodeCache(tmp_path, 2500))
     files = [put(url, name, name.encode() * 1000) for name in "abc"]
     for file in files[:2]:
         place.fetch(file)
@@ -169,7 +170,7 @@ def test_the_cache_stays_within_its_bound_and_evicts_what_was_used_longest_ago(
 
 
 def test_a_file_being_read_is_not_evicted(url: str, tmp_path: Path) -> None:
-    place = Remote(url, tmp_path, 1500)
+    place = Remote(url, NodeCache(tmp_path, 1500))
     files = [put(url, name, name.encode() * 1000) for name in "ab"]
 
     held = place.fetch(files[0])
@@ -184,8 +185,8 @@ def test_a_file_being_read_is_not_evicted(url: str, tmp_path: Path) -> None:
 def test_the_same_name_elsewhere_or_with_another_hash_is_another_file(
     url: str, tmp_path: Path
 ) -> None:
-    place = Remote(url, tmp_path, 1 << 20)
-    other = Remote(f"{url}/sub", tmp_path, 1 << 20)
+    place = Remote(url, NodeCache(tmp_path, 1 << 20))
+    other = Remote(f"{url}/sub", NodeCache(tmp_path, 1 << 20))
 
     contents = [
         place.fetch(put(url, "a", b"1")).path.read_bytes(),
@@ -200,7 +201,7 @@ def test_the_same_name_elsewhere_or_with_another_hash_is_another_file(
 def test_only_files_of_the_cache_are_ever_deleted(url: str, tmp_path: Path) -> None:
     keep = tmp_path / "shard.00000.mds"
     keep.write_bytes(b"mine")
-    place = Remote(url, tmp_path, 1)
+    place = Remote(url, NodeCache(tmp_path, 1))
 
     for name in "abc":
         place.fetch(put(url, name, b"x" * 100))
@@ -210,7 +211,7 @@ def test_only_files_of_the_cache_are_ever_deleted(url: str, tmp_path: Path) -> N
 
 def test_what_a_killed_process_left_half_fetched_is_no_hindrance(url: str, tmp_path: Path) -> None:
     expected = put(url, "a", b"x" * 100)
-    place = Remote(url, tmp_path, 1 << 20)
+    place = Remote(url, NodeCache(tmp_path, 1 << 20))
     place.fetch(expected)
     path = cached(tmp_path)[0]
     path.rename(path.with_suffix(".part"))

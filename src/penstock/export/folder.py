@@ -15,7 +15,6 @@ from pathlib import Path
 
 from penstock.errors import ConfigError, ShardError
 from penstock.export.indexes import forget_old_versions, write_indexes
-from penstock.loader.cache import Folder
 from penstock.loader.formats.manifest import (
     CHECKPOINT,
     FOLDER,
@@ -24,6 +23,7 @@ from penstock.loader.formats.manifest import (
     manifest_from,
     read_manifest,
 )
+from penstock.loader.places import Folder
 from penstock.store.files import fsync_folder, replace_file
 
 

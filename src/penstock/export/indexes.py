@@ -20,11 +20,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from penstock.loader.cache import Folder
 from penstock.loader.formats import mds
 from penstock.loader.formats.lance import LanceReader
 from penstock.loader.formats.manifest import Manifest, named
 from penstock.loader.formats.mds_reader import INDEX
+from penstock.loader.places import Folder
 from penstock.store.files import all_files, fsync_file, fsync_folder, fsync_new, replace_file
 
 _ENERGON = ".nv-meta"

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.loader.cache import Folder
 from penstock.loader.formats.manifest import Manifest, Shard, rows_of
 from penstock.loader.formats.mds import JSON
+from penstock.loader.places import Folder
 from penstock.records import hash_column
 from penstock.store.attributes import Attributes
 from penstock.store.search import Searcher

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -19,15 +20,18 @@ import pyarrow as pa
 
 from penstock.errors import ConfigError, ShardError
 from penstock.kernels.ranges import copy_ranges
-from penstock.loader.cache import Folder, Place, free_share, place_of
+from penstock.loader.cache import NodeCache
 from penstock.loader.formats.checks import Expected
 from penstock.loader.formats.find import find_reader, units_of_manifest
 from penstock.loader.formats.manifest import Manifest, read_file, read_manifest, rows_of
 from penstock.loader.formats.units import Opened, Reader, Unit
 from penstock.loader.formats.values import I64, Values, offsets_of
 from penstock.loader.loader import Loader
+from penstock.loader.places import Folder, Place, place_of
 from penstock.loader.samples import I32, Tokens
+from penstock.loader.tokenizing import COLUMN, TokenizingReader, text_column
 from penstock.models.cache import cache_folder
+from penstock.steps.tokenize import Tokenize
 
 _NAMES_OF_TOKENS = ("tokens", "input_ids", "token_ids", "tokens.npy")
 _NAMES_OF_DOCUMENTS = ("doc_id", "id", "__key__")
@@ -42,6 +46,8 @@ def open_shards(
     *,
     tokens: str | None = None,
     dtype: npt.DTypeLike | None = None,
+    text: str | None = None,
+    tokenizer: Tokenize | str | os.PathLike[str] | None = None,
     doc_id: str | None = None,
     cache: str | os.PathLike[str] | None = None,
     cache_bytes: int | None = None,
@@ -57,8 +63,13 @@ def open_shards(
         tokens: The column with the token ids; found by itself in an export, and where it
             is named ``tokens``, ``input_ids`` or ``token_ids``, or is the only one with arrays.
         dtype: What the tokens are, where the column holds plain bytes, such as ``"uint16"``.
+        text: In place of `tokens`, the column of text that `tokenizer` makes tokens of; found by
+            itself where it is named ``text`` or is the only one.
+        tokenizer: Of shards without tokens: a `Tokenize` step, or what that takes as its
+            tokenizer. A shard is tokenized once a node, when it is first read.
         doc_id: The column that names a sample; else ``doc_id``, ``id`` or the shard and row.
-        cache: Folder for what is fetched from a URL; any number of processes may share it.
+        cache: Folder for what is fetched from a URL or tokenized; any number of processes
+            may share it.
             `$PENSTOCK_CACHE/shards` by default.
         cache_bytes: Most bytes kept there; half of what is free on the disk by default.
 
@@ -66,8 +77,8 @@ def open_shards(
         ConfigError: There are no shards, or it is not clear which column has the tokens.
         ShardError: A shard is missing, or is not as long as its index says.
     """
-    folder = Path(cache) if cache is not None else cache_folder() / "shards"
-    place = place_of(url, folder, free_share(folder) if cache_bytes is None else cache_bytes)
+    node = _node_cache(cache, cache_bytes)
+    place = place_of(url, node)
     manifest = read_manifest(place)
     reader = find_reader(place, manifest)
     units = reader.units() if manifest is None else units_of_manifest(manifest)
@@ -79,6 +90,10 @@ def open_shards(
     for file in {unit.file.name: unit.file for unit in units}.values():
         place.check(file)
     with _as_shard_error(units[0]):
+        if tokenizer is not None:
+            step = tokenizer if isinstance(tokenizer, Tokenize) else Tokenize(tokenizer=tokenizer)
+            of = text_column(reader.columns(units[0]), text)
+            reader, tokens = TokenizingReader(place, reader, of, step, node), COLUMN
         column, kind = _tokens_column(reader, units[0], tokens, dtype)
     return Shards(
         place=place,
@@ -89,6 +104,18 @@ def open_shards(
         kind=kind,
         names=_names_column(reader, units[0], doc_id),
     )
+
+
+def _node_cache(folder: str | os.PathLike[str] | None, max_bytes: int | None) -> NodeCache:
+    path = Path(folder) if folder is not None else cache_folder() / "shards"
+    if max_bytes is not None and max_bytes < 1:
+        raise ConfigError("cache_bytes", max_bytes, "must be positive")
+    if max_bytes is None:
+        disk = path
+        while not disk.exists():
+            disk = disk.parent
+        max_bytes = shutil.disk_usage(disk).free // 2
+    return NodeCache(path, max_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +190,11 @@ class Shards:
             (unit.file.name, unit.file.num_bytes, sorted(unit.file.hashes.items()), unit.dead)
             for unit in self._units
         ]
-        return hashlib.sha256(repr((self._column, facts)).encode()).hexdigest()[:32]
+        made_by = ""
+        if isinstance(self._reader, TokenizingReader):
+            made_by = f"{self._reader.column} by {self._reader.step.fingerprint()}"
+        named = repr((self._column, made_by, facts))
+        return hashlib.sha256(named.encode()).hexdigest()[:32]
 
     def lengths(self, first: int, last: int) -> I32:
         """Tokens of each sample at the positions `first` to `last`, without the latter."""
@@ -364,7 +395,7 @@ class Shards:
     def _read_lengths(self, number: int) -> I32:
         unit = self._units[number]
         recorded = self._recorded(unit)
-        if recorded is None or self._column not in ("tokens", "tokens.npy"):
+        if recorded is None or isinstance(self._reader, TokenizingReader):
             self._open(number)
             return self._lengths[number]
         lengths: I32 = recorded["num_tokens"].to_numpy()
@@ -427,6 +458,9 @@ def _tokens_column(
     arrays = [name for name, kind in columns.items() if kind == "numbers"]
     if wanted is None:
         named = [name for name in _NAMES_OF_TOKENS if name in arrays]
+        if not arrays:
+            problem = f"there is no column of token ids in {known}; give a tokenizer for the text"
+            raise ConfigError("tokens", None, problem)
         if not named and len(arrays) != 1:
             raise ConfigError("tokens", None, f"must name the column of token ids among {known}")
         wanted = (named or arrays)[0]

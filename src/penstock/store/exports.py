@@ -99,8 +99,8 @@ def exported_shards(store: Place, doc_ids: Sequence[str]) -> list[Holding]:
         ShardError: The manifest of an export is damaged.
     """
     # These load kernels, and opening a store does not need them.
-    from penstock.loader.cache import Folder
     from penstock.loader.formats.manifest import read_manifest, rows_of
+    from penstock.loader.places import Folder
 
     wanted = pa.array(doc_ids, pa.string())
     found = []

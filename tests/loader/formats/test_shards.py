@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tests.loader.formats.rows import rows_of_tokens, write_folder
+from tests.tokens.tokenizers_json import END, byte_tokenizer
 
 from penstock.errors import ConfigError, ShardError
 from penstock.loader import Samples, open_shards
 from penstock.loader.formats.manifest import MANIFEST, FormatName
+from penstock.steps.tokenize import DocumentTokenizer, Tokenize
 
 FORMATS = ["mds", "mds-zstd", "parquet", "webdataset", "lance"]
 ROWS = rows_of_tokens()
@@ -218,6 +220,34 @@ def test_parquet_of_another_library_is_read(tmp_path: Path) -> None:
     found, offsets = shards.gather(np.arange(200)[::-1])
     assert [part.tolist() for part in np.split(found, offsets[1:-1])] == TOKENS[::-1]
     assert shards.doc_ids(np.array([7, 150])).to_pylist() == ["docs/0007.md", "docs/0150.md"]
+
+
+@pytest.mark.parametrize("kind", ["mds", "parquet", "webdataset", "lance"])
+def test_shards_of_text_are_tokenized_once(
+    kind: FormatName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = write_folder(tmp_path / "out", kind, ROWS.drop_columns(["tokens"]))
+    with pytest.raises(ConfigError, match="give a tokenizer for the text"):
+        open_shards(out)
+    texts = [text.encode() + b"." for text in ROWS["text"].to_pylist()]
+    step = Tokenize(tokenizer=byte_tokenizer(), end_of_document=END)
+    fingerprints = set()
+    for again in (False, True):
+        shards = open_shards(out, tokenizer=step, cache=tmp_path / "cache")
+        if again:
+            monkeypatch.setattr(DocumentTokenizer, "encode", None)
+        found, offsets = shards.gather(np.arange(200))
+        assert shards.lengths(0, 200).tolist() == [len(text) for text in texts]
+        assert np.diff(offsets).tolist() == [len(text) for text in texts]
+        assert len(set(found[offsets[1:] - 1].tolist())) == 1
+        assert pickle.loads(pickle.dumps(shards)).fingerprint == shards.fingerprint
+        fingerprints.add(shards.fingerprint)
+    assert len(fingerprints) == 1
+    monkeypatch.undo()
+    other = open_shards(out, tokenizer=byte_tokenizer(), text="text", cache=tmp_path / "cache")
+    assert other.fingerprint not in fingerprints
+    with pytest.raises(ConfigError, match="must name a column of text; there are"):
+        open_shards(out, tokenizer=step, text="body")
 
 
 def test_lance_of_another_library_is_read(tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 from penstock.errors import ConfigError
-from penstock.loader.cache import Place
 from penstock.loader.formats.lance import LanceReader
 from penstock.loader.formats.manifest import FormatName, Manifest
 from penstock.loader.formats.mds_reader import INDEX, MdsReader, unit_of
 from penstock.loader.formats.parquet import ParquetReader, units_of
 from penstock.loader.formats.units import Reader, Unit
 from penstock.loader.formats.webdataset import TarReader
+from penstock.loader.places import Place
 
 
 def find_reader(place: Place, manifest: Manifest | None) -> Reader:

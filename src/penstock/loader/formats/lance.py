@@ -16,11 +16,12 @@ from typing import Any
 import pyarrow as pa
 
 from penstock.errors import ShardError
-from penstock.loader.cache import Fetched, Place
+from penstock.loader.cache import Fetched
 from penstock.loader.formats.checks import Expected
 from penstock.loader.formats.parquet import kind_of
 from penstock.loader.formats.units import Kind, Unit
 from penstock.loader.formats.values import Values, column_values, one_chunk
+from penstock.loader.places import Place
 
 _STORAGE = "2.1"
 

@@ -22,8 +22,8 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 
 from penstock.errors import ShardError
-from penstock.loader.cache import Place
 from penstock.loader.formats.checks import Expected
+from penstock.loader.places import Place
 
 FORMAT = 1
 FOLDER = "_penstock"

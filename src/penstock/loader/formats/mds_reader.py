@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from penstock.errors import ShardError
-from penstock.loader.cache import Fetched, Place
+from penstock.loader.cache import Fetched
 from penstock.loader.formats.checks import Expected
 from penstock.loader.formats.compression import checked_compression, decompress
 from penstock.loader.formats.mds import (
@@ -23,6 +23,7 @@ from penstock.loader.formats.mds import (
 )
 from penstock.loader.formats.units import Kind, Unit
 from penstock.loader.formats.values import U8, Values, mapped
+from penstock.loader.places import Place
 
 INDEX = "index.json"
 

@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.errors import ShardError
-from penstock.loader.cache import Fetched, Place
+from penstock.loader.cache import Fetched
 from penstock.loader.formats.checks import Expected
 from penstock.loader.formats.units import Kind, Unit
 from penstock.loader.formats.values import I64, U8, Values, column_values, one_chunk
+from penstock.loader.places import Place
 
 GROUP_BYTES = 4 << 20
 """Bytes of a row group before compression, at most, unless one row has more."""

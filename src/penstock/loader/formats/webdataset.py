@@ -39,7 +39,7 @@ from penstock.kernels.tar import (
     tar_members,
     tar_samples,
 )
-from penstock.loader.cache import Fetched, Place
+from penstock.loader.cache import Fetched
 from penstock.loader.formats.checks import Expected
 from penstock.loader.formats.units import Kind, Unit
 from penstock.loader.formats.values import (
@@ -51,6 +51,7 @@ from penstock.loader.formats.values import (
     offsets_of,
     one_chunk,
 )
+from penstock.loader.places import Place
 
 KEY = "__key__"
 _TEXT = frozenset({"txt", "text", "transcript", "json", "cls", "cls2", "id", "index", "inx"})
