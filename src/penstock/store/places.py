@@ -6,6 +6,7 @@ and mapped into memory are worked with as local copies, in either case.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable
@@ -110,8 +111,11 @@ def file_sizes(folder: Place) -> dict[str, int]:
     if isinstance(folder, ObjectPath):
         skip = len(folder.key) + 1 if folder.key else 0
         return {key[skip:]: size for key, size in folder.bucket.sizes(folder.key).items()}
-    paths = (Path(path) for path in files.all_files(folder))
-    return {str(path.relative_to(folder)): path.stat().st_size for path in paths}
+    sizes = {}
+    for path in map(Path, files.all_files(folder)):
+        with contextlib.suppress(FileNotFoundError):  # a writer may be dropping old runs
+            sizes[str(path.relative_to(folder))] = path.stat().st_size
+    return sizes
 
 
 def delete_files(store: Place, names: Iterable[str]) -> None:
