@@ -105,6 +105,62 @@ def test_workers_take_turns_and_change_nothing(mode: dict[str, Any], num_workers
     assert [rows(batch) for batch, _ in dealt] == [rows(batch) for batch, _ in expected]
 
 
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_any_ranks_and_workers_interrupted_anywhere_serve_the_epoch_once(
+    data: st.DataObject,
+) -> None:
+    mode: Any = data.draw(st.sampled_from([param.values[0] for param in MODES]))
+    samples = corpus(301)
+    whole = [joined([batch]) for batch in small(samples, **mode)]
+    found: list[list[tuple[int, ...]]] = []
+    state = None
+    while len(found) < len(whole):
+        world_size = data.draw(st.sampled_from([1, 2, 3, 5, 8]))
+        num_workers = data.draw(st.integers(0, 4))
+        num_steps = data.draw(st.integers(1, len(whole) - len(found)))
+        ranks = [small(samples, **mode, rank=r, world_size=world_size) for r in range(world_size)]
+        for loader in ranks:
+            if state is not None:
+                loader.load_state_dict(state)
+        if num_workers:
+            batches = [worked(loader, num_workers, num_steps) for loader in ranks]
+        else:
+            batches = [
+                [(batch, loader.state_dict()) for batch in itertools.islice(loader, num_steps)]
+                for loader in ranks
+            ]
+        for step in zip(*batches, strict=True):
+            found.append(joined([batch for batch, _ in step]))
+            assert all(after == step[0][1] for _, after in step)
+        state = batches[0][-1][1]
+
+    assert [[row for row in step if row] for step in found] == [
+        [row for row in step if row] for step in whole
+    ]
+
+
+def worked(loader: Loader, num_workers: int, num_steps: int) -> list[tuple[Batch, Any]]:
+    """The first steps, as so many workers give them in turn."""
+    streams = [loader.stream(worker=k, num_workers=num_workers) for k in range(num_workers)]
+    return [next(streams[step % num_workers]) for step in range(num_steps)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_loader_for_another_rank_is_at_the_same_place(mode: dict[str, Any]) -> None:
+    loader = small(corpus(301), **mode)
+    next(iter(loader))
+    ranks = [loader.for_rank(r, 3) for r in range(3)]
+    expected = joined([next(iter(loader))])
+
+    assert [rank.world_size for rank in ranks] == [3, 3, 3]
+    assert joined([next(iter(rank)) for rank in ranks]) == expected
+    with pytest.raises(ConfigError, match="rank"):
+        loader.for_rank(3, 3)
+    loader.begin(0)
+    assert loader.step == 0
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_batches_say_where_documents_begin_and_what_to_predict(mode: dict[str, Any]) -> None:
     for batch in small(corpus(120), **mode, doc_ids=True):
