@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 SEQ_LEN = 2048
 BATCH = 256
-ROWS = 32
+ROWS = 64
 
 PEERS = {
     "litdata": "litdata",

@@ -12,7 +12,9 @@ checks that every token comes once.
     raw     sequences a second, of two epochs one after the other. Penstock gives them in
             padded batches of 256 with labels, positions and segments; the others one by one.
     packed  tokens a second into rows of 2,048. LitData cuts one long row of tokens into
-            blocks, which tells no document from the next; Grain packs first-fit.
+            blocks, which tells no document from the next; Grain packs first-fit. The limit
+            is what memory lets Penstock do: its kernel alone, which reads sequences from
+            random places and writes the same arrays anew.
     start   seconds from opening to the first item, and from loading a state that was saved
             in the middle of an epoch to the item after it
     billion seconds to the first batch of an epoch of a billion samples of made-up lengths,
@@ -37,6 +39,7 @@ from typing import Any
 import numpy as np
 from _loader_peers import (  # type: ignore[import-not-found, unused-ignore]
     PEERS,
+    ROWS,
     SEQ_LEN,
     Data,
     make,
@@ -162,6 +165,9 @@ def _side_by_side(kind: str, names: list[str], options: argparse.Namespace) -> d
         for key in ("start_s", "resume_s"):
             text += f"{'-':>12}" if found[key] is None else f"{found[key] * 1e3:>12.1f}"
         print(f"  {name:<38}{text}", flush=True)
+    if kind == "packed":
+        best["limit"] = limit = _ask("penstock", "limit", options)
+        print(f"  {'limit of memory':<38}{'':>24}{limit['per_cpu_s'] / 1e6:>12.1f}", flush=True)
     return best
 
 
@@ -185,6 +191,8 @@ def _work(options: argparse.Namespace) -> dict[str, Any]:
         work = _penstock_at_scale if options.worker == "penstock" else _mosaic_at_scale
         return work(options.kind, options.order)
     data = Data(options.data)
+    if options.kind == "limit":
+        return _limit(data)
     contender = make(options.worker, options.kind, data)
     if options.check:
         contender.build()
@@ -225,6 +233,25 @@ def _measured(contender: Any, data: Data, kind: str) -> dict[str, Any]:
         "start_s": start,
         "resume_s": _resumed(contender, num_items),
     }
+
+
+def _limit(data: Data) -> dict[str, Any]:
+    from penstock.kernels.batching import fill
+
+    rng, pieces, best = np.random.default_rng(0), 6, 0.0
+    lengths = np.full(ROWS * pieces, SEQ_LEN // pieces, np.int32)
+    rows = np.arange(0, len(lengths) + 1, pieces)
+    tokens = np.array(data.tokens)
+    for _ in range(5):
+        places = rng.integers(0, len(tokens) - SEQ_LEN, (100, len(lengths)))
+        began = time.process_time()
+        for begins in places:
+            kinds = (np.int32, np.int64, np.int32, np.int32)
+            arrays = [np.empty((ROWS, SEQ_LEN), kind) for kind in kinds]
+            ends = np.empty(len(lengths) + ROWS + 1, np.int32)
+            fill(tokens, begins, lengths, rows, 0, *arrays, ends)
+        best = max(best, 100 * ROWS * SEQ_LEN / (time.process_time() - began))
+    return {"per_cpu_s": best}
 
 
 def _resumed(contender: Any, num_items: int) -> float | None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from penstock.loader.memory import Memory
 from penstock.loader.plan import Plan, Rules, Step
 from penstock.loader.samples import I32, I64, Samples, Tokens
 
@@ -80,7 +81,13 @@ def _joined(arrays: list[Any]) -> Any:
 
 
 def read(
-    kinds: Sequence[Samples], part: Share, rules: Rules, *, pad_token: int, doc_ids: bool
+    kinds: Sequence[Samples],
+    part: Share,
+    rules: Rules,
+    memory: Memory,
+    *,
+    pad_token: int,
+    doc_ids: bool,
 ) -> Batch:
     """Read a share's tokens and lay them out; all but `num_label_tokens`."""
     from penstock.kernels.batching import fill
@@ -92,10 +99,11 @@ def read(
         width = rules.seq_len
     else:
         width = max(1, int(part.lengths.max(initial=0)))
-    shape = (num_rows, width)
-    tokens, labels = np.empty(shape, np.int32), np.empty(shape, np.int64)
-    positions, segments = np.empty(shape, np.int32), np.empty(shape, np.int32)
-    ends = np.empty(len(part.lengths) + num_rows + 1, np.int32)
+    shape, most_ends = (num_rows, width), len(part.lengths) + num_rows + 1
+    labels, tokens, positions, segments, ends = memory.arrays(
+        *((shape, np.int64), (shape, np.int32), (shape, np.int32), (shape, np.int32)),
+        ((most_ends,), np.int32),
+    )
     used, longest = fill(
         *(flat, begins, part.lengths, part.rows, pad_token),
         *(tokens, labels, positions, segments, ends),

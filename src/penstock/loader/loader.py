@@ -12,6 +12,7 @@ from penstock.loader.arguments import check_arguments, check_longest
 from penstock.loader.audit import Audit, Tally
 from penstock.loader.batches import Batch, Share, read, share
 from penstock.loader.growing import Moved, Remaining
+from penstock.loader.memory import Memory
 from penstock.loader.mixing import MixedCourse, Mixture
 from penstock.loader.order import ORDER_VERSION, Order, order_key
 from penstock.loader.plan import Course, Cursor, OrderedCourse, Plan, Planner, Rules, Step
@@ -103,7 +104,7 @@ class Loader:
         check_arguments(self._rules, self._settings, rank, world_size)
         self._samples = samples
         self._rank, self._world_size = rank, world_size
-        self._pad_token, self._doc_ids = pad_token, doc_ids
+        self._pad_token, self._doc_ids, self._memory = pad_token, doc_ids, Memory()
         self._begin(epoch)
         for kind in self._kinds:
             if kind.num_samples == 0:
@@ -246,9 +247,8 @@ class Loader:
         return share(step, self._rank, self._world_size, self._rules.global_batch_size)
 
     def _read(self, step: Step, part: Share) -> Batch:
-        batch = read(
-            *(self._kinds, part, self._rules), pad_token=self._pad_token, doc_ids=self._doc_ids
-        )
+        options: dict[str, Any] = {"pad_token": self._pad_token, "doc_ids": self._doc_ids}
+        batch = read(self._kinds, part, self._rules, self._memory, **options)
         batch["num_label_tokens"] = step.num_label_tokens
         return batch
 
