@@ -14,7 +14,7 @@ checks that every token comes once.
     packed  tokens a second into rows of 2,048. LitData cuts one long row of tokens into
             blocks, which tells no document from the next; Grain packs first-fit. The limit
             is what memory lets Penstock do: its kernel alone, which reads sequences from
-            random places and writes the same arrays anew.
+            random places and writes into the same arrays again and again.
     start   seconds from opening to the first item, and from loading a state that was saved
             in the middle of an epoch to the item after it
     billion seconds to the first batch of an epoch of a billion samples of made-up lengths,
@@ -241,15 +241,16 @@ def _limit(data: Data) -> dict[str, Any]:
     rng, pieces, best = np.random.default_rng(0), 6, 0.0
     lengths = np.full(ROWS * pieces, SEQ_LEN // pieces, np.int32)
     rows = np.arange(0, len(lengths) + 1, pieces)
-    tokens = np.array(data.tokens)
+    tokens, shape = np.array(data.tokens), (ROWS, SEQ_LEN)
+    arrays: tuple[Any, ...] = tuple(
+        np.zeros(shape, kind) for kind in (np.int32, np.int64, np.int32, np.int32)
+    )
+    arrays = (*arrays, np.zeros(len(lengths) + ROWS + 1, np.int32))
     for _ in range(5):
         places = rng.integers(0, len(tokens) - SEQ_LEN, (100, len(lengths)))
         began = time.process_time()
         for begins in places:
-            kinds = (np.int32, np.int64, np.int32, np.int32)
-            arrays = [np.empty((ROWS, SEQ_LEN), kind) for kind in kinds]
-            ends = np.empty(len(lengths) + ROWS + 1, np.int32)
-            fill(tokens, begins, lengths, rows, 0, *arrays, ends)
+            fill(tokens, begins, lengths, rows, 0, *arrays)
         best = max(best, 100 * ROWS * SEQ_LEN / (time.process_time() - began))
     return {"per_cpu_s": best}
 

@@ -70,56 +70,35 @@ def _copy_ranges(source: U8, starts: I64, sizes: I64, target: U8, places: I64) -
         copy_bytes(source, starts[i], target, places[i], sizes[i])
 
 
-def gather_pieces(
-    flat: npt.NDArray[Any], offsets: I64, positions: I64, starts: I64, lengths: I32
-) -> tuple[npt.NDArray[Any], I64]:
-    """Pieces of sequences that lie one after another in an array.
+def find_pieces(num_tokens: int, offsets: I64, positions: I64, starts: I64, lengths: I32) -> I64:
+    """Where pieces of sequences begin, which lie one after another in an array.
 
     Args:
-        flat: All sequences; of any type.
-        offsets: Where each begins there, and the end.
+        num_tokens: The array's length.
+        offsets: Where each sequence begins there, and the end.
         positions: (n,), which sequences.
         starts: (n,), where each piece begins in its sequence.
         lengths: (n,), how long it is.
 
     Returns:
-        The pieces one after another, and where each begins, (n + 1,).
+        (n,).
 
     Raises:
         IndexError: A piece does not lie in its sequence, or there is no such sequence.
     """
-    places = np.empty(len(positions) + 1, np.int64)
-    total = _places(offsets, positions, starts, lengths, places)
-    if total < 0 or offsets[-1] > len(flat):
+    begins = np.empty(len(positions), np.int64)
+    if offsets[-1] > num_tokens or not _begins(offsets, positions, starts, lengths, begins):
         raise IndexError("a piece lies outside its sequence")
-    width, out = flat.itemsize, np.empty(total, flat.dtype)
-    source = flat.view(np.uint8)
-    source.flags.writeable = False
-    _copy_pieces(source, offsets, positions, starts, places, width, out.view(np.uint8))
-    return out, places
+    return begins
 
 
 @kernel
-def _places(offsets: I64, positions: I64, starts: I64, lengths: I32, places: I64) -> Any:
-    """Where each piece goes; all their tokens together, or -1 where one cannot be."""
-    total = np.int64(0)
+def _begins(offsets: I64, positions: I64, starts: I64, lengths: I32, out: I64) -> bool:
     for i in range(len(positions)):
-        places[i] = total
         p, start, length = positions[i], starts[i], np.int64(lengths[i])
         if p < 0 or p + 1 >= len(offsets) or start < 0 or length < 0:
-            return -1
-        if offsets[p] < 0 or offsets[p] + start + length > offsets[p + 1]:
-            return -1
-        total += length
-    places[len(positions)] = total
-    return total
-
-
-@kernel
-def _copy_pieces(
-    source: U8, offsets: I64, positions: I64, starts: I64, places: I64, width: int, target: U8
-) -> None:
-    for i in range(len(positions)):
-        begin = (offsets[positions[i]] + starts[i]) * width
-        size = (places[i + 1] - places[i]) * width
-        copy_bytes(source, begin, target, places[i] * width, size)
+            return False
+        out[i] = offsets[p] + start
+        if offsets[p] < 0 or out[i] + length > offsets[p + 1]:
+            return False
+    return True

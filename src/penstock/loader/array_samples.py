@@ -85,12 +85,35 @@ class ArraySamples:
         self, positions: I64, starts: I64 | None = None, lengths: I32 | None = None
     ) -> tuple[Tokens, I64]:
         """See `Samples`."""
-        from penstock.kernels.ranges import gather_pieces
+        from penstock.kernels.ranges import copy_ranges
 
         if starts is None or lengths is None:
             starts = np.zeros(len(positions), np.int64)
             lengths = (self._offsets[positions + 1] - self._offsets[positions]).astype(np.int32)
-        return gather_pieces(self._tokens, self._offsets, positions, starts, lengths)
+        _, begins = self.find(positions, starts, lengths)
+        offsets, width = np.zeros(len(positions) + 1, np.int64), self.dtype.itemsize
+        np.cumsum(lengths, out=offsets[1:])
+        out = np.empty(offsets[-1], self.dtype)
+        source, target = self._tokens.view(np.uint8), out.view(np.uint8)
+        sizes = lengths.astype(np.int64) * width
+        copy_ranges(source, begins * width, sizes, target, offsets[:-1] * width)
+        return out, offsets
+
+    def find(self, positions: I64, starts: I64, lengths: I32) -> tuple[Tokens, I64]:
+        """All tokens, and where each piece begins among them: what a loader reads without a copy.
+
+        Args:
+            positions: See `Samples.gather`, like the others.
+            starts: See there.
+            lengths: See there.
+
+        Raises:
+            IndexError: A piece does not lie in its sample.
+        """
+        from penstock.kernels.ranges import find_pieces
+
+        begins = find_pieces(len(self._tokens), self._offsets, positions, starts, lengths)
+        return self._tokens, begins
 
     def doc_ids(self, positions: I64) -> pa.Array:
         """The positions, written out: an array has no names."""

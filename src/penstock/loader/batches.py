@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from penstock.loader.array_samples import ArraySamples
 from penstock.loader.memory import Memory
 from penstock.loader.plan import Plan, Rules, Step
 from penstock.loader.samples import I32, I64, Samples, Tokens
@@ -93,6 +94,8 @@ def read(
     from penstock.kernels.batching import fill
 
     flat, begins = _gather(kinds, part)
+    flat = flat.view()
+    flat.flags.writeable = False  # one kind of argument, so one compiled function
     num_rows = len(part.rows) - 1
     if rules.packed:
         assert rules.seq_len is not None
@@ -125,12 +128,11 @@ def read(
 
 
 def _gather(kinds: Sequence[Samples], part: Share) -> tuple[Tokens, I64]:
-    """The tokens of all pieces, and where each piece's begin."""
+    """An array that has the tokens of all pieces, and where each piece's begin."""
     if not len(part.positions):
         return np.empty(0, kinds[0].dtype), np.empty(0, np.int64)
     if part.sources is None:
-        flat, offsets = kinds[0].gather(part.positions, part.starts, part.lengths)
-        return flat, offsets[:-1]
+        return _find(kinds[0], part.positions, part.starts, part.lengths)
     begins, flats, before = np.empty(len(part.positions), np.int64), [], 0
     for number, samples in enumerate(kinds):
         mine = np.flatnonzero(part.sources == number)
@@ -142,6 +144,14 @@ def _gather(kinds: Sequence[Samples], part: Share) -> tuple[Tokens, I64]:
             flats.append(flat)
             before += len(flat)
     return np.concatenate(flats), begins
+
+
+def _find(samples: Samples, positions: I64, starts: I64, lengths: I32) -> tuple[Tokens, I64]:
+    """The pieces in place where all tokens are in one array, else gathered."""
+    if isinstance(samples, ArraySamples):
+        return samples.find(positions, starts, lengths)
+    flat, offsets = samples.gather(positions, starts, lengths)
+    return flat, offsets[:-1]
 
 
 def _doc_ids(kinds: Sequence[Samples], part: Share) -> list[str]:
