@@ -14,6 +14,7 @@ EXAMPLES = [
     errors.FormatError("corpus", "format 9"),
     errors.LeaseError("corpus", "held"),
     errors.ShardError("shard.00000.mds", 17, "expected 64 bytes, found 17"),
+    errors.GateError("000007", [("ndcg@10", 0.4, 0.3512)]),
     errors.RowError("binary-file", "NUL at byte 3", "exclude it"),
     errors.WorkerDied("Map", -9),
 ]

@@ -10,6 +10,7 @@
             FormatError     it was written by a newer Penstock: upgrade
             LeaseError      another writer holds it: wait, or stop that writer
         ShardError      an exported shard is not what its manifest promises: fetch or write it again
+        GateError       a run is not worth what it must be: change the flow, or ask for less
         RowError        one row cannot be processed: the run records it and goes on
         WorkerDied      a worker process ended: look at what the step does, or at the memory
 
@@ -134,6 +135,29 @@ class ShardError(PenstockError):
         return (
             f"{self.path}, byte {self.offset}: {self.problem}. "
             "Fetch the shard again, or delete it and export again."
+        )
+
+
+class GateError(PenstockError):
+    """A run was finished and judged, and is not published: it misses what was required of it.
+
+    Attributes:
+        run: The name that it would have had.
+        missed: Measure, least value and value found of each requirement missed.
+    """
+
+    def __init__(self, run: str, missed: list[tuple[str, float, float]]) -> None:
+        super().__init__(run, missed)
+        self.run, self.missed = run, missed
+
+    def __str__(self) -> str:
+        parts = [
+            f"{measure} is {found:.4f}, {least - found:.4f} below the {least:g} required"
+            for measure, least, found in self.missed
+        ]
+        return (
+            f"run {self.run} is not published: {'; '.join(parts)}. The run before it stands. "
+            "What was computed is kept for another try with the same flow."
         )
 
 

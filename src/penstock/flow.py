@@ -17,6 +17,7 @@ from penstock.decisions import ExactDedup
 from penstock.index import IndexSettings
 from penstock.protocols import Decision, DocumentStep, Source, VectorDecision
 from penstock.steps import Chunk, Embed, Normalize, Tokenize
+from penstock.store.gate import open_gate
 from penstock.store.places import open_place
 
 Step: TypeAlias = DocumentStep | Decision | Chunk | Embed | VectorDecision | Tokenize
@@ -57,7 +58,13 @@ class Flow:
         return make_plan(self.source, self.steps, self.index)
 
     def run(
-        self, store: str | os.PathLike[str], *, verify: bool = False, progress: Progress = "none"
+        self,
+        store: str | os.PathLike[str],
+        *,
+        verify: bool = False,
+        progress: Progress = "none",
+        require: str | Sequence[str] = (),
+        judgements: str | os.PathLike[str] | None = None,
     ) -> RunReport:
         """Bring a store in step with the source, and publish the result as a new run.
 
@@ -74,11 +81,17 @@ class Flow:
                 change are as recorded.
             progress: How to show progress on standard error: ``"auto"`` (live on
                 a terminal, else log lines), ``"rich"``, ``"plain"``, ``"json"``, ``"none"``.
+            require: What search must be worth for the run to be published, such as
+                ``"ndcg@10>=0.40"``, or several.
+            judgements: The judged queries for that: a folder in BEIR's layout, of
+                ``queries.jsonl`` and ``qrels/test.tsv``.
 
         Returns:
             What the run did, and what the store holds.
 
         Raises:
+            GateError: The run misses what is required, so the one before stands. What
+                was computed is kept for another try with this flow.
             SourceError: The source cannot be listed at all.
             ModelError: The model cannot be found.
             LeaseError: Another process is writing this store.
@@ -91,7 +104,8 @@ class Flow:
         Cost: listing, plus what changed. Memory does not grow with the corpus
         but for about 100 bytes a document and 60 a chunk.
         """
-        return run_plan(self.plan(), store, verify=verify, progress=progress)
+        gate = open_gate(require, judgements)
+        return run_plan(self.plan(), store, verify=verify, progress=progress, gate=gate)
 
     def watch(
         self, store: str | os.PathLike[str], *, stop: threading.Event | None = None

@@ -172,6 +172,32 @@ def test_eval_prints_the_metrics_of_a_judged_set(tmp_path: Path) -> None:
     assert done.json["ndcg@10"] == done.json["mrr@10"] == done.json["recall@100"] == 1.0
 
 
+def test_what_search_must_be_worth_is_an_exit_status_of_eval_and_a_gate_of_build(
+    docs: Path, words_flow: Path, tmp_path: Path
+) -> None:
+    judged = tmp_path / "judged"
+    (judged / "qrels").mkdir(parents=True)
+    (judged / "queries.jsonl").write_text('{"_id": "q1", "text": "install"}\n')
+    (judged / "qrels/dev.tsv").write_text(
+        "query-id\tcorpus-id\tscore\nq1\tstart.md\t1\nq1\tnone\t1\n"
+    )
+    store = tmp_path / "store"
+    build = ("build", docs, store, "--flow", words_flow, "--judgements", judged)
+    options = ("--queries", judged / "queries.jsonl", "--qrels", judged / "qrels/dev.tsv")
+
+    first = penstock(*build, "--require", "map>=0.5", "--require", "mrr@10>=1")
+    fine = penstock("eval", store, *options, "--require", "map>=0.5", "--json")
+    poor = penstock("eval", store, *options, "--require", "map>=0.75")
+    refused = penstock(*build, "--require", "map>=0.75")
+
+    assert (first.status, first.err.count("penstock:")) == (0, 0)
+    assert (fine.status, fine.json["missed"]) == (0, [])
+    assert (poor.status, "map>=0.75 does not hold: 0.2500 below" in poor.err) == (1, True)
+    assert refused.status == 1
+    assert "map is 0.5000, 0.2500 below the 0.75 required" in refused.err
+    assert len(penstock("runs", store, "--json").json) == 1
+
+
 _TEXTS = ["A red apple on a tree.", "A green pear.", "Two boats at sea."]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import subprocess
 import sys
 import tempfile
@@ -118,6 +119,18 @@ def test_a_changed_file_has_another_hash(tmp_path: Path) -> None:
     before = cache.file_hash(file)
     file.write_bytes(b"two")
     os.utime(file, ns=(1, 1))
+
+    assert cache.file_hash(file) != before
+
+
+def test_bytes_put_in_place_with_the_old_time_are_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"one")
+    before = cache.file_hash(file)
+    written = file.stat().st_mtime_ns
+    time.sleep(0.02)  # file systems tell times in steps
+    file.write_bytes(b"two")
+    os.utime(file, ns=(written, written))
 
     assert cache.file_hash(file) != before
 

@@ -26,13 +26,15 @@ from penstock.build.report import Counts, FunnelStep, RunReport
 from penstock.build.tokens import Tokens, run_tokens
 from penstock.build.vectors import judge_vectors
 from penstock.engine import Cancel, Stage, bottleneck, handle_interrupts, run_stages, show_progress
-from penstock.errors import StoreError
+from penstock.errors import GateError, StoreError
 from penstock.store.edits import Edits
 from penstock.store.forgotten import read_forgotten
 from penstock.store.garbage import trim
+from penstock.store.gate import Gate
 from penstock.store.lease import Lease, take_lease
 from penstock.store.manifest import (
     Manifest,
+    after_last_run,
     current_run,
     newest_versions,
     publish,
@@ -50,6 +52,7 @@ from penstock.store.places import (
     make_folder,
     open_place,
 )
+from penstock.store.store import Store
 from penstock.store.tables import Table, named_versions, open_table
 
 Progress = Literal["auto", "rich", "plain", "json", "none"]
@@ -60,11 +63,16 @@ _TABLES = ("items", "documents", "blobs", "failures", "verdicts", "edits", "chun
 
 
 def run_plan(
-    plan: Plan, store: str | os.PathLike[str], *, verify: bool, progress: Progress
+    plan: Plan,
+    store: str | os.PathLike[str],
+    *,
+    verify: bool,
+    progress: Progress,
+    gate: Gate | None = None,
 ) -> RunReport:
     """See `penstock.Flow.run`."""
     with HeldEncoder() as encoder:
-        report = run_once(plan, store, encoder, verify=verify, progress=progress)
+        report = run_once(plan, store, encoder, verify=verify, progress=progress, gate=gate)
     assert report is not None
     return report
 
@@ -77,6 +85,7 @@ def run_once(
     verify: bool = False,
     progress: Progress = "none",
     only_changes: bool = False,
+    gate: Gate | None = None,
 ) -> RunReport | None:
     """One run.
 
@@ -87,6 +96,7 @@ def run_once(
         verify: True reads every item.
         progress: How to show progress.
         only_changes: True publishes nothing, and returns None, where nothing changed.
+        gate: Judges the run before it is published.
     """
     folder = open_place(store)
     with _explained(folder):
@@ -98,8 +108,23 @@ def run_once(
             _told(shown),
             handle_interrupts(cancel, shown.message),
         ):
-            run = _Run(plan, folder, lease, cancel, shown, encoder, verify=verify)
+            run = _Run(plan, folder, lease, cancel, shown, encoder, verify=verify, gate=gate)
             return run.go(only_changes=only_changes)
+
+
+def _starting_point(store: Place, plan: Plan) -> Manifest:
+    """Where a run begins: at a checkpoint, unless the last run has the vectors and it has not."""
+    start = starting_point(store)
+    last = after_last_run(store)
+    if _vectors_of(start.flow) != plan.embedded_by == _vectors_of(last.flow):
+        return last
+    return start
+
+
+def _vectors_of(flow: dict[str, Any]) -> str:
+    """The model whose vectors the chunks have, or are on the way to have."""
+    embed = flow.get("embed") or {}
+    return str(flow.get("towards", embed.get("fingerprint", "")))
 
 
 class _Run:
@@ -115,13 +140,14 @@ class _Run:
         encoder: HeldEncoder,
         *,
         verify: bool,
+        gate: Gate | None,
     ) -> None:
         self._plan, self._folder, self._lease = plan, folder, lease
-        self._encoder = encoder
+        self._encoder, self._gate = encoder, gate
         self._cancel, self._shown, self._verify = cancel, shown, verify
         self._started, self._saved = time.time(), time.monotonic()
         self._durable = known_files(folder)
-        self._start = starting_point(folder)
+        self._start = _starting_point(folder, plan)
         self._newest = newest_versions(folder, _TABLES)
         self._tables = {
             name: Table(folder / f"{name}.lance", self._start.tables.get(name), newest)
@@ -296,7 +322,8 @@ class _Run:
     def _flow_so_far(self) -> dict[str, Any]:
         # The documents are of this plan, the chunks not yet all: the next run looks at them.
         done = self._plan.describe()
-        return {"reader": done["reader"], "chain": done["chain"], **self._made_under()}
+        known = {name: done[name] for name in ("reader", "chain")}
+        return {**known, "towards": self._plan.embedded_by, **self._made_under()}
 
     def _made_under(self) -> dict[str, Any]:
         forgotten = self._forgotten.state()
@@ -324,10 +351,22 @@ class _Run:
         self._lease.check()
         report.seconds["total"] = time.time() - self._started
         manifest = self._manifest(self._plan.describe() | self._made_under())
-        publish(self._folder, replace(manifest, index=index, counts=_counts(report)))
+        manifest = replace(manifest, index=index, counts=_counts(report))
+        if self._gate is not None:
+            self._judge(manifest, self._gate)
+        publish(self._folder, manifest)
         self._clear_tokens()  # of pieces that a checkpoint has named until now
         garbage = trim(self._folder)
         return report if garbage is None else replace(report, runs_dropped=garbage.dropped)
+
+    def _judge(self, manifest: Manifest, gate: Gate) -> None:
+        """Search the run while it is a candidate; one that fails is kept as a checkpoint."""
+        try:
+            gate.check(Store(self._folder, manifest))
+        except GateError:
+            save_checkpoint(self._folder, manifest)
+            raise
+        self._lease.check()
 
     def _report(self) -> RunReport:
         verdicts = self._tables["verdicts"].scan(["verdict", "rule"])

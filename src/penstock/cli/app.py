@@ -63,6 +63,10 @@ SearchAlpha = Annotated[
 ]
 Queries = Annotated[Path, typer.Option(help="JSON lines with _id and text.")]
 Qrels = Annotated[Path, typer.Option(help="Tab-separated query-id, corpus-id, score.")]
+Require = Annotated[
+    list[str] | None,
+    typer.Option(help="A least value, as 'ndcg@10>=0.40'; repeatable. Exit status 1 if missed."),
+]
 Seed = Annotated[int, typer.Option(help="Decides what is drawn at random.", min=0)]
 
 
@@ -96,23 +100,31 @@ def build(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 1 if any row failed.")
     ] = False,
+    require: Require = None,
+    judgements: Annotated[
+        Path | None,
+        typer.Option(help="A folder as BEIR's, for --require: queries.jsonl, qrels/test.tsv."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     json: Json = False,
 ) -> None:
     """Bring STORE in step with SOURCE: only what is new or changed is read and computed.
 
     Ctrl-C finishes what is under way and keeps it for the next build; a second one stops at
-    once. Rows that cannot be processed are listed by `penstock failures`.
+    once. Rows that cannot be processed are listed by `penstock failures`. With --require the run is
+    searched before it is published; if it misses what is required, the one before stands.
 
     \b
     Examples:
       penstock build docs corpus
       penstock build 'src/**/*.py' corpus
       penstock build s3://bucket/corpus.jsonl.zst corpus --flow flow.py
+      penstock build docs corpus --flow new.py --require "ndcg@10>=0.4" --judgements judged
     """  # noqa: D301 - \b keeps lines as they are
     from penstock.cli.build import run_build
 
-    run_build(source, store, flow, verify=verify, strict=strict, quiet=quiet, as_json=json)
+    gate = (require or [], judgements)
+    run_build(source, store, flow, gate, verify=verify, strict=strict, quiet=quiet, as_json=json)
 
 
 class Shards(StrEnum):
@@ -558,6 +570,7 @@ def evaluate(
     per_query: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write each query's figures, as JSON lines.")
     ] = None,
+    require: Require = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -570,6 +583,7 @@ def evaluate(
     \b
     Examples:
       penstock eval corpus --queries queries.jsonl --qrels qrels/test.tsv --mode words
+      penstock eval corpus --queries q.jsonl --qrels dev.tsv --require "ndcg@10>=0.40"
       penstock eval corpus --queries q.jsonl --qrels dev.tsv --against-run 000003
       penstock eval corpus --queries q.jsonl --qrels dev.tsv --mode hybrid --against-mode words
       penstock eval corpus --queries q.jsonl --qrels dev.tsv --alpha 0.7 --against-alpha 0.5
@@ -583,7 +597,7 @@ def evaluate(
         fusion=_value(against_fusion),
         alpha=against_alpha,
     )
-    show_evaluation(store, queries, qrels, new, other, per_query, seed, as_json=json)
+    show_evaluation(store, queries, qrels, new, other, per_query, require or [], seed, as_json=json)
 
 
 @app.command()

@@ -12,7 +12,7 @@ import typer
 from penstock.build.report import RunReport
 from penstock.cli.decontaminate import report_lines
 from penstock.cli.presets import PRESETS
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, GateError
 from penstock.flow import Flow
 from penstock.protocols import Source
 from penstock.sources import files, jsonl, parquet
@@ -24,16 +24,31 @@ def run_build(
     source: str,
     store: str,
     flow: Path | None,
+    gate: tuple[list[str], Path | None],
     *,
     verify: bool,
     strict: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Build, print what was done, and exit with 1 if `strict` and a row failed."""
+    """Build and print what was done.
+
+    Exits with 1 if `strict` and a row failed, or if the run misses what is required.
+    """
     chosen = Flow(source=guess_source(source)) if flow is None else load_flow(flow, source)
     shown = "none" if quiet else "json" if as_json else "auto"
-    report = chosen.run(store, verify=verify, progress=shown)  # type: ignore[arg-type]
+    require, judgements = gate
+    try:
+        report = chosen.run(
+            store,
+            verify=verify,
+            progress=shown,  # type: ignore[arg-type]
+            require=require,
+            judgements=judgements,
+        )
+    except GateError as err:
+        typer.echo(f"penstock: {err}", err=True)
+        raise typer.Exit(1) from None
     if as_json:
         typer.echo(json.dumps(report.to_json()))
     else:

@@ -13,13 +13,13 @@ import typer
 
 from penstock.cli.read import columns
 from penstock.errors import QueryError
-from penstock.index import document_ranking, evaluate, read_qrels, read_queries
+from penstock.index import read_qrels, read_queries
 from penstock.index.compare import Difference, compare
 from penstock.index.evaluate import MEASURES, Metrics
+from penstock.index.requirements import missed, read_requirement
 from penstock.index.tune import Tuned
 from penstock.store import Store
-
-_CHUNKS = 500  # Several chunks of one document count once: ask for more than 100.
+from penstock.store.gate import measure_search, read_judged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,34 +59,62 @@ def show_evaluation(
     new: System,
     other: System | None,
     per_query: Path | None,
+    require: list[str],
     seed: int,
     *,
     as_json: bool,
 ) -> None:
-    """Search every judged query, once or with both systems, and print the measures."""
-    texts, judged = _judged(queries, qrels)
+    """Search every judged query, once or with both systems, and print the measures.
+
+    Exits with 1 if what is required does not hold.
+    """
+    requirements = [read_requirement(text) for text in require]
+    texts, judged = read_judged(queries, qrels)
     measured, seconds = _measure(store, new, texts, judged)
     against = None if other is None else _measure(store, other, texts, judged)[0]
     if per_query is not None:
         _write_per_query(per_query, texts, measured, against)
     facts: dict[str, Any] = {"queries": len(texts), "seconds": seconds, **measured.to_json()}
+    failed = missed(requirements, measured)
+    if requirements:
+        facts["missed"] = [str(each) for each, _ in failed]
     if other is None or against is None:
-        if as_json:
-            typer.echo(json.dumps(facts))
-            return
-        typer.echo(f"{len(texts)} queries in {seconds:.1f} s")
-        rows = [[name, f"{value:.4f}"] for name, value in measured.to_json().items()]
-        typer.echo(columns(rows))
+        _print_one(facts, measured, as_json=as_json)
+    else:
+        _print_both(facts, measured, against, (new, other), seed, as_json=as_json)
+    for each, value in failed:
+        typer.echo(f"{each} does not hold: {each.least - value:.4f} below", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print_one(facts: dict[str, Any], measured: Metrics, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(facts))
         return
+    typer.echo(f"{facts['queries']} queries in {facts['seconds']:.1f} s")
+    typer.echo(columns([[name, f"{value:.4f}"] for name, value in measured.to_json().items()]))
+
+
+def _print_both(
+    facts: dict[str, Any],
+    measured: Metrics,
+    against: Metrics,
+    systems: tuple[System, System],
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    new, other = map(str, systems)
     differences = compare(measured, against, seed=seed)
     if as_json:
         found = {name: each.to_json() for name, each in differences.items()}
-        systems = {"system": str(new), "against_system": str(other)}
+        named = {"system": new, "against_system": other}
         typer.echo(
-            json.dumps({**facts, **systems, "against": against.to_json(), "difference": found})
+            json.dumps({**facts, **named, "against": against.to_json(), "difference": found})
         )
         return
-    typer.echo(f"{len(texts)} queries\nnew  {new}\nold  {other}\n")
+    typer.echo(f"{facts['queries']} queries\nnew  {new}\nold  {other}\n")
     head = ["measure", "new", "old", "difference", "95 % interval", "p", "better", "worse", "equal"]
     rows = [
         _comparison(name, getattr(measured, field), getattr(against, field), differences[name])
@@ -109,31 +137,13 @@ def show_tuning(
         typer.echo(_tuning_text(tuned, dry_run=dry_run))
 
 
-def _judged(queries: Path, qrels: Path) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
-    """The queries that have judgements, and these."""
-    judged = read_qrels(qrels)
-    texts = read_queries(queries)
-    if not texts.keys() & judged.keys():
-        raise QueryError(
-            str(qrels),
-            f"expected judgements of the queries in {queries}, found none whose query-id is an "
-            "_id there; check that the files belong together",
-        )
-    # A query without a text cannot be searched; it is not the search that failed it.
-    known = {query: judged[query] for query in judged if query in texts}
-    return {query: texts[query] for query in known}, known
-
-
 def _measure(
     store: str, system: System, texts: Mapping[str, str], judged: Mapping[str, dict[str, int]]
 ) -> tuple[Metrics, float]:
     opened = Store.open(store, system.run)
     started = time.perf_counter()
-    rankings = {}
-    for query, text in texts.items():
-        hits = opened.rank(text, _CHUNKS, **system.settings())
-        rankings[query] = document_ranking(opened.doc_ids(hits))
-    return evaluate(rankings, judged), time.perf_counter() - started
+    measured = measure_search(opened, texts, judged, **system.settings())
+    return measured, time.perf_counter() - started
 
 
 def _write_per_query(

@@ -29,12 +29,14 @@ def cache_folder() -> Path:
 
 
 def file_hash(file: Path) -> str:
-    """SHA-256 of a file's bytes, remembered by its path, size and mtime.
+    """SHA-256 of a file's bytes, remembered by its path, size, mtime and ctime.
+
+    A copy that keeps the time of change (`cp -p`, `rsync -t`) has a ctime of its own.
 
     Cost: one read of the file the first time, under a millisecond after that.
     """
     facts = file.stat()
-    key = [os.fspath(file.resolve()), facts.st_size, facts.st_mtime_ns]
+    key = [os.fspath(file.resolve()), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
     name = f"hashes/{_digest(key[0])}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         remembered = json.loads((cache_folder() / name).read_bytes())

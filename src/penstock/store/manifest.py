@@ -152,8 +152,7 @@ def starting_point(store: Place) -> Manifest:
 
     Its `run` is the name that the new run publishes under.
     """
-    current = current_run(store)
-    name = next_run(current)
+    name = next_run(current_run(store))
     try:
         checkpoint = read_manifest(store / "runs/checkpoint.json")
     except FormatError:
@@ -162,6 +161,13 @@ def starting_point(store: Place) -> Manifest:
         checkpoint = None
     if checkpoint is not None and checkpoint.run == name:
         return checkpoint
+    return after_last_run(store)
+
+
+def after_last_run(store: Place) -> Manifest:
+    """The state of the last run, under the name of the one that is to follow it."""
+    current = current_run(store)
+    name = next_run(current)
     if current is None:
         return Manifest(run=name)
     last = read_manifest(store / "runs" / f"{current}.json")
