@@ -13,8 +13,10 @@ from tests.models.tiny_bert import random_weights, write_model
 
 import penstock as ps
 from penstock.build import chunks as chunks_phase
+from penstock.build import decide
 from penstock.build import run as run_phase
 from penstock.errors import ConfigError, GateError, ModelError, QueryError
+from penstock.store import manifest
 
 # The tiny model knows w0 to w59.
 _TEXTS = {f"{i:02}.txt": f"w{i} w{i + 1} w{i + 2}\n" for i in range(40)}
@@ -123,7 +125,7 @@ def test_an_interrupted_change_of_model_goes_on_and_the_old_one_answers_meanwhil
             if len(saved) == 2:
                 raise RuntimeError
 
-        real = run_phase.save_checkpoint
+        real = manifest.save_checkpoint
         patch.setattr(run_phase, "save_checkpoint", stop)
         with pytest.raises(RuntimeError):
             flow("b").run(path)
@@ -193,7 +195,7 @@ def test_a_model_that_changes_while_a_run_goes_on_is_refused(
     flow: Flow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "store"
-    real = run_phase.decide
+    real = decide.decide
 
     def replaced(*arguments: Any) -> Any:
         shutil.rmtree(tmp_path / "a")
