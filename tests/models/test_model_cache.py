@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
