@@ -241,7 +241,7 @@ def _after_entity(utf8: U8, i: Int, end: Int) -> Int:
 
 @leaf
 def _visible_chars(utf8: U8, start: Int, end: Int, script: U8, style: U8) -> Int:
-    """Characters of HTML outside tags, comments, scripts and styles; blanks between tags are one."""
+    """Characters of HTML outside tags, comments, scripts, styles; blanks between tags are one."""
     count = 0
     i, begins = start, True  # whether a text begins here
     while i < end:
