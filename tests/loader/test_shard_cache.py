@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import os
+import pickle
+import signal
+import subprocess
+import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -225,3 +230,65 @@ def test_wrong_places_are_refused(url: str, tmp_path: Path) -> None:
         open_shards(url, cache=tmp_path, cache_bytes=0)
     with pytest.raises(SourceError):
         open_shards("nosuch://x")
+
+
+def test_of_many_processes_one_makes_a_file_and_one_that_is_killed_hands_it_on(
+    tmp_path: Path,
+) -> None:
+    script = f"""
+import os, signal, sys, time
+from pathlib import Path
+from penstock.errors import ShardError
+from penstock.loader.cache import NodeCache
+
+def check(path):
+    if not path.exists() or path.read_bytes() != b"whole":
+        raise ShardError(str(path), 0, "not there")
+
+def make(path):
+    with open({str(tmp_path / "log")!r}, "a") as log:
+        log.write("made\\n")
+    path.write_bytes(b"ha")
+    time.sleep(0.3)
+    if sys.argv[1] == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    path.write_bytes(b"whole")
+
+found = NodeCache(Path({str(tmp_path / "cache")!r}), 1 << 20).get("0" * 32, check, make)
+print(found.path.read_bytes().decode())
+"""
+    first = subprocess.Popen([sys.executable, "-c", script, "dies"])
+    while not (tmp_path / "log").exists():
+        time.sleep(0.01)
+    others = [
+        subprocess.Popen([sys.executable, "-c", script, "lives"], stdout=subprocess.PIPE)
+        for _ in range(3)
+    ]
+
+    outputs = [process.communicate(timeout=60)[0].decode().strip() for process in others]
+
+    assert first.wait() == -signal.SIGKILL
+    assert outputs == ["whole"] * 3
+    assert (tmp_path / "log").read_text() == "made\n" * 2
+
+
+def test_threads_fetch_different_shards_at_once(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(write_folder(tmp_path / "local", "mds", ROWS), url)
+    shards = open_shards(url, cache=tmp_path / "cache")
+    shards = pickle.loads(pickle.dumps(shards))  # with nothing at hand
+    together = threading.Barrier(2, timeout=30)
+    get = MemoryFileSystem.get_file
+
+    def meeting(self: Any, remote: str, local: str, **options: Any) -> Any:
+        together.wait()
+        return get(self, remote, local, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", meeting)
+    with ThreadPoolExecutor(2) as pool:
+        ends = [np.array([60]), np.array([199])]
+
+        found = [tokens.tolist() for tokens, _ in pool.map(shards.gather, ends)]
+
+    assert found == [ROWS["tokens"][60].as_py(), ROWS["tokens"][199].as_py()]

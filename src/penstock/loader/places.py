@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from penstock.errors import ShardError
 from penstock.loader.cache import Fetched, NodeCache
@@ -46,6 +46,10 @@ class Place(Protocol):
 
     def read(self, name: str) -> bytes | None:
         """A small file's bytes; None where there is none of that name."""
+        ...
+
+    def open(self, name: str) -> BinaryIO:
+        """A file to read parts of, where it lies."""
         ...
 
     def check(self, expected: Expected) -> None:
@@ -84,6 +88,10 @@ class Folder:
             return (self.path / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def open(self, name: str) -> BinaryIO:
+        """A file to read parts of."""
+        return open(self.path / name, "rb")
 
     def check(self, expected: Expected) -> None:
         """Raise `ShardError` where it is plain already that a file is missing or cut short."""
@@ -125,6 +133,13 @@ class Remote:
         except FileNotFoundError:
             return None
         return bytes(data)
+
+    def open(self, name: str) -> BinaryIO:
+        """A file to read parts of; each part is a request."""
+        files, root = connect(self.url)
+        path = f"{root.rstrip('/')}/{name}"
+        opened: BinaryIO = _patiently(lambda: files.open(path, "rb"), name)
+        return opened
 
     def check(self, expected: Expected) -> None:
         """Raise `ShardError` where it is plain already that a file is missing or cut short."""

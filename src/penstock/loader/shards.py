@@ -23,7 +23,7 @@ from penstock.kernels.ranges import copy_ranges
 from penstock.loader.cache import NodeCache
 from penstock.loader.formats.checks import Expected
 from penstock.loader.formats.find import find_reader, units_of_manifest
-from penstock.loader.formats.manifest import Manifest, read_file, read_manifest, rows_of
+from penstock.loader.formats.manifest import Manifest, Shard, read_file, read_manifest, rows_of
 from penstock.loader.formats.units import Opened, Reader, Unit
 from penstock.loader.formats.values import I64, Values, offsets_of
 from penstock.loader.loader import Loader
@@ -160,9 +160,10 @@ class Shards:
         self._at_hand: OrderedDict[int, _AtHand] = OrderedDict()
         self._lengths: dict[int, I32] = {}
         self._documents: OrderedDict[str, pa.Table] = OrderedDict()
+        self._opening: dict[int, threading.Lock] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        unsaved = {"_lock", "_at_hand", "_lengths", "_documents"}
+        unsaved = {"_lock", "_at_hand", "_lengths", "_documents", "_opening", "_shards"}
         return {name: value for name, value in vars(self).items() if name not in unsaved}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -348,18 +349,26 @@ class Shards:
             if number in self._at_hand:
                 self._at_hand.move_to_end(number)
                 return self._at_hand[number]
-            unit = self._units[number]
-            opened = self._reader.open(unit)
-            with _as_shard_error(unit):
-                tokens = opened.values(self._column)
-            tokens = self._typed(unit, tokens)
-            live = _live(unit)
-            hand = _AtHand(opened, tokens, live)
-            self._at_hand[number] = hand
-            sizes = tokens.sizes if live is None else tokens.sizes[live]
-            self._lengths.setdefault(number, (sizes // self._kind.itemsize).astype(np.int32))
-            self._close_oldest()
+            opening = self._opening.setdefault(number, threading.Lock())
+        # Other units stay readable while this one is fetched, by any thread that needs it first.
+        with opening:
+            with self._lock:
+                if number in self._at_hand:
+                    return self._at_hand[number]
+            hand = self._bring(self._units[number])
+            sizes = hand.tokens.sizes if hand.live is None else hand.tokens.sizes[hand.live]
+            with self._lock:
+                self._at_hand[number] = hand
+                self._lengths.setdefault(number, (sizes // self._kind.itemsize).astype(np.int32))
+                self._opening.pop(number, None)
+                self._close_oldest()
             return hand
+
+    def _bring(self, unit: Unit) -> _AtHand:
+        opened = self._reader.open(unit)
+        with _as_shard_error(unit):
+            tokens = opened.values(self._column)
+        return _AtHand(opened, self._typed(unit, tokens), _live(unit))
 
     def _close_oldest(self) -> None:
         memory = sum(hand.opened.memory_bytes for hand in self._at_hand.values())
@@ -387,10 +396,10 @@ class Shards:
         return found.astype(self.dtype)
 
     def _unit_lengths(self, number: int) -> I32:
-        with self._lock:
-            if number not in self._lengths:
-                self._lengths[number] = self._read_lengths(number)
-            return self._lengths[number]
+        found = self._lengths.get(number)
+        if found is None:
+            found = self._lengths[number] = self._read_lengths(number)
+        return found
 
     def _read_lengths(self, number: int) -> I32:
         unit = self._units[number]
@@ -420,10 +429,19 @@ class Shards:
         if self.manifest is None:
             return None
         with self._lock:
-            if unit.file.name not in self._documents:
-                shard = next(s for s in self.manifest.shards if s.name == unit.file.name)
-                self._documents[unit.file.name] = rows_of(self._place, shard)
-            return self._documents[unit.file.name].slice(unit.first_row, unit.num_rows)
+            found = self._documents.get(unit.file.name)
+        if found is None:
+            found = rows_of(self._place, self._shards[unit.file.name])
+            with self._lock:
+                self._documents[unit.file.name] = found
+                if len(self._documents) > _MAX_OPEN:
+                    self._documents.popitem(last=False)
+        return found.slice(unit.first_row, unit.num_rows)
+
+    @cached_property
+    def _shards(self) -> dict[str, Shard]:
+        shards = () if self.manifest is None else self.manifest.shards
+        return {shard.name: shard for shard in shards}
 
 
 @contextlib.contextmanager

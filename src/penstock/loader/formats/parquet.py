@@ -82,12 +82,19 @@ class ParquetReader:
         for name, size in self.place.names().items():
             parts = name.split("/")
             if name.endswith(".parquet") and not any(part.startswith(("_", ".")) for part in parts):
-                expected = Expected(name, size)
-                file, _ = self._file(expected)
-                facts = file.metadata
-                sizes = [facts.row_group(i).num_rows for i in range(facts.num_row_groups)]
-                units += units_of(expected, sizes)
+                units += units_of(Expected(name, size), self._group_rows(name))
         return units
+
+    def _group_rows(self, name: str) -> list[int]:
+        """Rows of each row group; of a remote file its footer alone is fetched."""
+        import pyarrow.parquet as pq
+
+        with self.place.open(name) as opened:
+            try:
+                facts = pq.ParquetFile(opened).metadata
+            except (pa.ArrowException, OSError) as err:
+                raise ShardError(name, 0, f"is no Parquet file ({err})") from err
+        return [facts.row_group(i).num_rows for i in range(facts.num_row_groups)]
 
     def columns(self, unit: Unit) -> dict[str, Kind]:
         """What each column holds."""
