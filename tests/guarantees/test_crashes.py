@@ -94,6 +94,18 @@ def test_killed_again_and_again(world: World, writer: Writer) -> None:
     assert_same(read_all(store), world.new)
 
 
+def test_a_version_that_a_power_cut_left_empty_is_no_obstacle(world: World) -> None:
+    store = world.copy()
+    for versions in store.glob("*.lance/_versions"):
+        newest = min(int(path.stem) for path in versions.glob("*.manifest"))
+        (versions / f"{newest - 1}.manifest").touch()
+    found = read_all(store)
+    world.flow().run(store)
+
+    assert_same(found, world.old)
+    assert_same(read_all(store), world.new)
+
+
 @pytest.mark.parametrize("phase", ["Documents", "Chunks"])
 def test_killed_at_nine_tenths_a_long_stage_goes_on_from_there(
     phase: str, world: World, writer: Writer, memory: Path
