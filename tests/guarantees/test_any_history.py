@@ -229,6 +229,8 @@ class Histories(RuleBasedStateMachine):
         shutil.rmtree(self.root, ignore_errors=True)
         self.tree, self.store = self.root / "tree", self.root / "store"
         (self.tree / "sub").mkdir(parents=True)
+        # Always there: files that match nothing are a wrong source.
+        (self.tree / "z.jsonl").write_text('{"_id": "last", "text": "w8 w9"}\n')
         self.recipe = Recipe()
         self.published: dict[str, Contents] = {}
         self.unseen = False
