@@ -238,6 +238,7 @@ def test_digests_of_ranks_and_of_what_was_dropped_add_up(
         pytest.param({"max_tokens": 8, "seq_len": 8, "world_size": 2}, "16", id="small-budget"),
         pytest.param({"global_batch_size": 8, "rank": 1}, "rank is 1", id="rank-outside"),
         pytest.param({"global_batch_size": 8, "rank": -1}, "rank is -1", id="negative-rank"),
+        pytest.param({"global_batch_size": 8.0}, "whole number", id="a-fraction"),
         pytest.param({"global_batch_size": 8, "last_step": "x"}, "'pad'", id="unknown-policy"),
         pytest.param({"max_tokens": 8}, "seq_len", id="sample-beyond-the-budget"),
     ],
@@ -285,6 +286,23 @@ def test_a_state_that_is_none_is_refused() -> None:
 
     with pytest.raises(ConfigError, match="position"):
         loader.load_state_dict({**loader.state_dict(), "position": None})
+
+
+@pytest.mark.parametrize("window", [[], [0], [0, 0, 0], ["a", 0], None])
+def test_a_state_whose_place_is_damaged_is_refused(window: Any) -> None:
+    loader = small(corpus(50), global_batch_size=4)
+    state = loader.state_dict()
+    state["position"]["window"] = window
+
+    with pytest.raises(ConfigError, match="position"):
+        loader.load_state_dict(state)
+
+
+def test_numbers_of_numpy_are_as_good_and_their_state_is_json() -> None:
+    loader = Loader(corpus(50), global_batch_size=np.int64(4), seed=np.int32(3))  # type: ignore[arg-type]
+    plain = Loader(corpus(50), global_batch_size=4, seed=3)
+
+    assert json.loads(json.dumps(loader.state_dict())) == plain.state_dict()
 
 
 def test_a_state_is_less_than_a_kilobyte() -> None:

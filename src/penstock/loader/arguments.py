@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,21 @@ from penstock.loader.samples import Samples
 
 _MOST_CHECKED = 1 << 24
 """Samples whose lengths are looked at before training: 16 million take about 20 ms."""
+
+
+def whole_numbers(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as plain integers, so that a state of them is JSON; None stays.
+
+    Raises:
+        ConfigError: One is no whole number.
+    """
+    out: dict[str, Any] = {}
+    for name, value in arguments.items():
+        try:
+            out[name] = None if value is None else operator.index(value)
+        except TypeError as err:
+            raise ConfigError(name, value, "must be a whole number") from err
+    return out
 
 
 def check_arguments(rules: Rules, settings: Mapping[str, Any], rank: int, world_size: int) -> None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from penstock.errors import ConfigError
-from penstock.loader.arguments import check_arguments, check_longest
+from penstock.loader.arguments import check_arguments, check_longest, whole_numbers
 from penstock.loader.audit import Audit, Tally
 from penstock.loader.batches import Batch, Share, read, share
 from penstock.loader.growing import Moved, Remaining
@@ -88,19 +88,21 @@ class Loader:
         pad_token: int = 0,
         doc_ids: bool = False,
     ) -> None:
-        self._rules = Rules(
-            seq_len=seq_len, global_batch_size=global_batch_size, max_tokens=max_tokens
+        numbers = whole_numbers(
+            {
+                "seed": seed,
+                "epoch": epoch,
+                "seq_len": seq_len,
+                "global_batch_size": global_batch_size,
+                "max_tokens": max_tokens,
+                "block_size": block_size,
+                "blocks_per_window": blocks_per_window,
+            }
         )
-        self._settings: dict[str, Any] = {
-            "seed": seed,
-            "epoch": epoch,
-            "seq_len": seq_len,
-            "global_batch_size": global_batch_size,
-            "max_tokens": max_tokens,
-            "block_size": block_size,
-            "blocks_per_window": blocks_per_window,
-            "last_step": last_step,
-        }
+        self._settings: dict[str, Any] = {**numbers, "last_step": last_step}
+        self._rules = Rules(
+            **{name: numbers[name] for name in ("seq_len", "global_batch_size", "max_tokens")}
+        )
         check_arguments(self._rules, self._settings, rank, world_size)
         self._samples = samples
         self._rank, self._world_size = rank, world_size
@@ -298,6 +300,8 @@ class Loader:
         cursors = [_cursor(place) for place in (*links, position)]
         epoch = int(position.get("epoch", self._settings["epoch"]))
         self._begin(epoch, self._links(before, cursors, epoch))
+        if len(cursors[-1].mark) != len(self._cursor.mark):
+            raise ConfigError("state 'position'", position, "expected what state_dict() gave")
         self._cursor = cursors[-1]
 
     def moved(self, samples: Samples) -> Loader:
