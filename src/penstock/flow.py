@@ -72,7 +72,7 @@ class Flow:
         run, and removes what is gone. Ctrl-C finishes what is under way, keeps
         it for the next run and raises `KeyboardInterrupt`; a second one stops
         at once. Old runs are dropped where they take more than the last, but for
-        the newest five, those with a tag and those that a reader has open.
+        the newest two, those with a tag and those that a reader has open.
 
         Args:
             store: Folder of the store, made if it is not there, or a URL such as

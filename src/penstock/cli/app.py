@@ -537,7 +537,7 @@ def gc(
 ) -> None:
     """Drop old runs, and every file that no kept run names. Runs with a tag stay.
 
-    Builds do it by themselves, but keep the newest five runs, and more as long as old runs take
+    Builds do it by themselves, but keep the newest two runs, and more as long as old runs take
     less than the last one.
 
     \b

@@ -205,8 +205,8 @@ def _settings(manifest: Manifest) -> Iterator[tuple[str, str]]:
         facts = f"{step['settings']} {step['fingerprint']} {embedded}"
         if step["name"] in ("Chunk", "Embed"):
             embedded += facts  # a decision behind them sees what they made
-        if step["rule"] is not None:
-            yield step["rule"], facts
+        if step.get("rule") is not None:
+            yield step.get("rule"), facts
 
 
 def _of_rules(rules: pa.ChunkedArray, decisions: set[str]) -> pa.ChunkedArray:

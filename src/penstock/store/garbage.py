@@ -33,7 +33,7 @@ from penstock.store.receipts import read_receipts
 from penstock.store.tables import files_by_version, version_file
 from penstock.store.tags import read_tags, remove_tag
 
-ALWAYS_KEPT = 5
+ALWAYS_KEPT = 2
 """Runs that a build keeps, however much they take."""
 _HISTORY_BYTES = 16 << 20
 """What all older runs alone may take in a small store; in others, as much as the last run."""
@@ -135,7 +135,7 @@ def sweep(store: Place, keep: Collection[str], *, dry_run: bool = False) -> Garb
 def trim(store: Place) -> Garbage | None:
     """Drop the oldest runs where old runs take more than the last one. The caller holds the lease.
 
-    The newest five stay, those with a tag, and those that somebody has open. What
+    The newest two stay, those with a tag, and those that somebody has open. What
     tags keep does not count as old. On an object store nothing is dropped, as
     nobody can tell what is open.
 

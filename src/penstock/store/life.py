@@ -108,11 +108,11 @@ def _steps(
     steps, over = [], False
     for step in manifest.flow.get("steps", []):
         facts: dict[str, Any] = {"step": step["name"], "settings": step["settings"]}
-        if step["rule"] is not None:
+        if step.get("rule") is not None:
             column = next(signatures, None)
             if column is not None:
                 facts["signature"] = _shown(document[column])
-        mine = step["rule"] is not None and step["rule"] == rule
+        mine = step.get("rule") is not None and step.get("rule") == rule
         facts["outcome"] = "not reached" if over else "passed"
         if mine and not over:
             facts["outcome"] = "dropped" if dropped else "flagged"
