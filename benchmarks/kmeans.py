@@ -2,7 +2,7 @@
 
     python benchmarks/kmeans.py [--vectors vectors.npy] [--rounds 5] [--quick]
 
-Two tasks:
+Four tasks:
 
     few     1,000,000 points of `make_blobs`, 2 features, 3 clusters, tol 1e-4, at most 100
             iterations, random start, one start: `fit_predict`. In float64, as `make_blobs` makes
@@ -10,6 +10,11 @@ Two tasks:
     many    200,000 x 384 float32, 1,000 clusters, 25 iterations from the same 1,000 rows, then
             the labels. Real embeddings (--vectors), else points by chance, where bounds
             prune less.
+    starts  the points of `few` in float32, 20 clusters, k-means++, one start, tol 1e-4: the whole
+            `fit_predict`. Each draws its start by itself, so inertia differs; the mean of 5 seeds
+            (--quick: 1) is told.
+    batches the points of `many`, k-means++, mini-batches of 4,096, three passes: against
+            `MiniBatchKMeans`. Likewise of 5 seeds. Faiss has neither.
 
 All three use all cores. Inertia is computed anew, in float64 by differences, from the centres of
 each: labels are those that each gives. The ratio is of the best times.
@@ -35,6 +40,8 @@ def main() -> None:
     print_machine("numpy", "numba", "scikit-learn", "faiss-cpu")
     _few(options)
     _many(options)
+    _starts(options)
+    _batches(options)
 
 
 def _few(options: argparse.Namespace) -> None:
@@ -70,12 +77,7 @@ def _many(options: argparse.Namespace) -> None:
 
     from penstock.cluster import KMeans
 
-    num, k, rounds = (20_000, 200, 10) if options.quick else (200_000, 1000, 25)
-    if options.vectors:
-        points = np.ascontiguousarray(np.load(options.vectors, mmap_mode="r")[:num], np.float32)
-    else:
-        points = np.random.default_rng(0).normal(size=(num, 384)).astype(np.float32)
-        points /= np.linalg.norm(points, axis=1, keepdims=True)
+    points, k, rounds = _many_points(options)
     start = points[np.random.RandomState(0).choice(len(points), k, replace=False)].copy()
 
     def ours() -> tuple[Any, Any]:
@@ -100,6 +102,80 @@ def _many(options: argparse.Namespace) -> None:
     print(f"\nmany: {len(points):,} x {points.shape[1]} float32, {k} clusters, {rounds} iterations")
     contenders = {"penstock": ours, "scikit-learn": scikit, "faiss": by_faiss}
     _compare(points, contenders, max(1, options.rounds // 5))
+
+
+def _many_points(options: argparse.Namespace) -> tuple[Any, int, int]:
+    num, k, rounds = (20_000, 200, 10) if options.quick else (200_000, 1000, 25)
+    if options.vectors:
+        points = np.ascontiguousarray(np.load(options.vectors, mmap_mode="r")[:num], np.float32)
+    else:
+        points = np.random.default_rng(0).normal(size=(num, 384)).astype(np.float32)
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+    return points, k, rounds
+
+
+def _starts(options: argparse.Namespace) -> None:
+    from sklearn.cluster import KMeans as Peer
+    from sklearn.datasets import make_blobs
+
+    from penstock.cluster import KMeans
+
+    num = 100_000 if options.quick else 1_000_000
+    points, _ = make_blobs(num, n_features=options.features, centers=20, random_state=1)
+    points = points.astype(np.float32)
+    print(f"\nstarts: {num:,} x {options.features} float32, 20 clusters, k-means++")
+    settings: dict[str, Any] = {"init": "k-means++", "n_init": 1, "max_iter": 100, "tol": 1e-4}
+    _by_seed(
+        points,
+        {
+            "penstock": lambda seed: KMeans(20, random_state=seed, **settings),
+            "scikit-learn": lambda seed: Peer(20, random_state=seed, **settings),
+        },
+        1 if options.quick else 5,
+    )
+
+
+def _batches(options: argparse.Namespace) -> None:
+    from sklearn.cluster import MiniBatchKMeans as Peer
+
+    from penstock.cluster import KMeans
+
+    points, k, _ = _many_points(options)
+    print(f"\nbatches: {len(points):,} x {points.shape[1]} float32, {k} clusters, 4,096 at a time")
+    settings: dict[str, Any] = {"n_init": 1, "max_iter": 3, "tol": 0.0, "batch_size": 4096}
+    _by_seed(
+        points,
+        {
+            "penstock": lambda seed: KMeans(k, random_state=seed, **settings),
+            "scikit-learn": lambda seed: Peer(
+                k, random_state=seed, max_no_improvement=None, reassignment_ratio=0.0, **settings
+            ),
+        },
+        1 if options.quick else 5,
+    )
+
+
+def _by_seed(points: Any, makers: Mapping[str, Callable[[int], Any]], seeds: int) -> None:
+    wall: dict[str, list[float]] = {name: [] for name in makers}
+    cpu: dict[str, list[float]] = {name: [] for name in makers}
+    inertia: dict[str, list[float]] = {name: [] for name in makers}
+    makers["penstock"](0).fit_predict(points[:20_000])  # loads compiled kernels
+    for seed in range(seeds):
+        for name, make in makers.items():
+            model = make(seed)
+            start, used = time.perf_counter(), time.process_time()
+            labels = model.fit_predict(points)
+            wall[name].append(time.perf_counter() - start)
+            cpu[name].append(time.process_time() - used)
+            inertia[name].append(_inertia(points, labels, model.cluster_centers_))
+    own = float(np.median(wall["penstock"]))
+    print(f"  {'':<14}{'median s':>9}{'CPU s':>9}{'ratio':>8}{'mean inertia':>18}{'best':>14}")
+    for name in makers:
+        median = float(np.median(wall[name]))
+        print(
+            f"  {name:<14}{median:>9.3f}{np.median(cpu[name]):>9.2f}{median / own:>7.2f}x"
+            f"{np.mean(inertia[name]):>18.6g}{min(inertia[name]):>14.6g}"
+        )
 
 
 def _compare(points: Any, contenders: Mapping[str, Callable[[], Any]], rounds: int) -> None:
