@@ -16,6 +16,7 @@ from tests.guarantees.stores import assert_same, read_all
 
 import penstock as ps
 from penstock.errors import StoreError
+from penstock.sources._local import LocalFolder
 
 _MOUNT = 'mount -t tmpfs -o size=64m tmpfs "$0" && exec "$@"'
 """In a name space of its own, where anybody may be root: the mount is gone with the process."""
@@ -116,26 +117,31 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def after_listing(patch: pytest.MonkeyPatch, flow: ps.Flow, change: Callable[[], object]) -> None:
-    """Have something happen between listing and reading."""
-    real = type(flow.source).list
+def afterwards(patch: pytest.MonkeyPatch, when: str, change: Callable[[], object]) -> None:
+    """Have something happen between listing and reading, before sizes are looked at or after."""
+    of: Any = type(ps.files(".")) if when == "list" else LocalFolder
+    real = getattr(of, when)
 
-    def listed(self: Any) -> Any:
-        listing = real(self)
+    def done(self: Any, *arguments: Any) -> Any:
+        found = real(self, *arguments)
         change()
-        return listing
+        return found
 
-    patch.setattr(type(flow.source), "list", listed)
+    patch.setattr(of, when, done)
 
 
+BETWEEN = pytest.mark.parametrize("when", ["list", "stat_items"])
+
+
+@BETWEEN
 def test_what_vanishes_between_listing_and_reading_is_gone(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    when: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flow = ps.Flow(source=ps.files(tree), steps=[ps.ExactDedup(), ps.Chunk()])
     flow.run(tmp_path / "store")
     (tree / "b.md").write_text("Changed.\n")
     with monkeypatch.context() as patch:
-        after_listing(patch, flow, (tree / "b.md").unlink)
+        afterwards(patch, when, lambda: (tree / "b.md").unlink(missing_ok=True))
         flow.run(tmp_path / "store")
     documents = ps.Store.open(tmp_path / "store").documents(["doc_id"])["doc_id"].to_pylist()
     flow.run(tmp_path / "store")
@@ -145,12 +151,13 @@ def test_what_vanishes_between_listing_and_reading_is_gone(
     assert_same(read_all(tmp_path / "store"), read_all(tmp_path / "fresh"))
 
 
+@BETWEEN
 def test_what_changes_between_listing_and_reading_is_recorded_as_it_was_read(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    when: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flow = ps.Flow(source=ps.files(tree), steps=[ps.ExactDedup(), ps.Chunk()])
     with monkeypatch.context() as patch:
-        after_listing(patch, flow, lambda: (tree / "b.md").write_text("As it was read.\n"))
+        afterwards(patch, when, lambda: (tree / "b.md").write_text("As it was read.\n"))
         flow.run(tmp_path / "store")
     again = flow.run(tmp_path / "store").counts
     flow.run(tmp_path / "fresh")

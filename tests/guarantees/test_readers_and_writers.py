@@ -19,7 +19,7 @@ _DOCUMENTS, _RUNS, _READERS = 6, 20, 4
 
 # Every run writes its own word into every document; what does not fit together is a problem.
 _READER = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 import penstock as ps
 
@@ -56,6 +56,7 @@ while True:
     reads += 1
     if last:
         break
+    time.sleep(0.02)  # to leave the writer some of the machine
 print(json.dumps([problems[:3], sorted(seen), reads]), flush=True)
 """
 
