@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -164,6 +165,17 @@ def test_a_writer_killed_on_this_machine_loses_its_lease_at_once(s3: str) -> Non
 
     with hold(s3) as lease:
         lease.check()
+
+
+def test_a_writer_that_is_not_of_this_machine_keeps_its_lease_until_it_expires(s3: str) -> None:
+    # The same host's name and no such process here: another container, say.
+    with hold(s3):
+        expire(s3, renewed=time.time(), host=socket.gethostname(), machine="another", pid=2**22 + 1)
+        with pytest.raises(LeaseError, match=f"process {2**22 + 1} on"), hold(s3):
+            pass
+        expire(s3, renewed=time.time(), machine=object_lease._machine(), pid=2**22 + 1)
+        with hold(s3) as second:
+            second.check()
 
 
 def test_of_two_writers_with_the_same_start_one_publishes(s3: str) -> None:

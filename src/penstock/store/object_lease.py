@@ -17,6 +17,7 @@ import secrets
 import socket
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -112,7 +113,7 @@ class ObjectLease:
         try:
             facts = json.loads(content)
             free = facts["released"] or time.time() - facts["renewed"] > facts["lasts_s"]
-            if facts["host"] == socket.gethostname() and not _lives(facts["pid"]):
+            if facts["machine"] == _machine() and not _lives(facts["pid"]):
                 free = True
         except (ValueError, KeyError, TypeError):
             return None, tag  # nothing that a writer has put
@@ -139,6 +140,7 @@ class ObjectLease:
     def _facts(self, *, released: bool = False) -> bytes:
         facts = {
             "host": socket.gethostname(),
+            "machine": _machine(),
             "pid": os.getpid(),
             "since": self._since,
             "renewed": time.time(),
@@ -171,6 +173,15 @@ class ObjectLease:
         except (OSError, StoreError, ValueError, KeyError, TypeError):
             pass
         return "another writer"
+
+
+def _machine() -> str:
+    """Names where ids of processes mean the same: this container of this machine since it began."""
+    facts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        facts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        facts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(facts)
 
 
 def _lives(pid: int) -> bool:
