@@ -21,6 +21,7 @@ import penstock as ps
 from penstock.build.index import rebuild_index
 from penstock.cli.app import app
 from penstock.errors import MissingExtra, StoreError
+from penstock.export import exported_shards
 from penstock.store.files import all_files
 from penstock.store.objects import ObjectPath
 from penstock.store.places import file_sizes, open_place
@@ -266,3 +267,13 @@ def test_no_reader_in_another_process_sees_half_a_run(s3: str, docs: Path, words
 
     assert [problems for problems, _ in told] == [[]] * len(readers)
     assert all(len(seen) > 2 for _, seen in told)
+
+
+def test_a_store_on_s3_is_exported_and_knows_it(s3: str, docs: Path, tmp_path: Path) -> None:
+    ps.Flow(source=ps.files(docs), steps=[ps.Tokenize(tokenizer=byte_tokenizer())]).run(s3)
+    store = ps.Store.open(s3)
+    for name in ("one", "two"):
+        store.export(tmp_path / name)
+
+    assert ps.open_shards(tmp_path / "one").num_samples == 40
+    assert [Path(h.path).name for h in exported_shards(store.path, ["03.md"])] == ["one", "two"]

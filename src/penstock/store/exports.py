@@ -1,11 +1,12 @@
 """Which exports were made of a store, so that it can be told where a document went.
 
-`STORE/exports.json` lists them. The last export into a folder counts; whether a
+`STORE/exports/` has a file for each folder that was exported to. Whether a
 folder is still there is asked when someone wants to know what it holds.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from penstock.store.places import Place, replace_file
 if TYPE_CHECKING:
     from penstock.loader.formats.manifest import Manifest
 
-NAME = "exports.json"
+_FOLDER = "exports"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,27 +68,29 @@ def read_exports(store: Place) -> list[Export]:
     """The exports of a store, by path.
 
     Raises:
-        StoreError: The list is damaged.
+        StoreError: A record is damaged.
     """
-    path = store / NAME
-    try:
-        return [Export(**facts) for facts in json.loads(path.read_bytes())]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError) as err:
-        problem = f"the list of exports is damaged ({err}); delete it and export again"
-        raise StoreError(str(path), problem) from err
+    found = []
+    for path in (store / _FOLDER).glob("*.json"):
+        try:
+            found.append(Export(**json.loads(path.read_bytes())))
+        except FileNotFoundError:
+            continue  # deleted between listing and reading
+        except (ValueError, TypeError) as err:
+            problem = f"a record of an export is damaged ({err}); delete it and export again"
+            raise StoreError(str(path), problem) from err
+    return sorted(found, key=lambda export: export.path)
 
 
 def record_export(store: Place, out: Path, manifest: Manifest, where: str | None) -> None:
-    """Put an export on the store's list, in place of an earlier one into the same folder."""
-    new = Export(
+    """Note an export, in place of an earlier one into the same folder."""
+    export = Export(
         path=str(out), format=manifest.kind, run=manifest.run, where=where, finished=time.time()
     )
-    others = [export for export in read_exports(store) if export.path != new.path]
-    listed = sorted([*others, new], key=lambda export: export.path)
-    data = json.dumps([asdict(export) for export in listed], indent=1).encode()
-    replace_file(store / NAME, data + b"\n")
+    folder = store / _FOLDER
+    folder.mkdir(exist_ok=True)
+    name = hashlib.sha256(export.path.encode()).hexdigest()[:16]
+    replace_file(folder / f"{name}.json", json.dumps(asdict(export), indent=1).encode() + b"\n")
 
 
 def exported_shards(store: Place, doc_ids: Sequence[str]) -> list[Holding]:
