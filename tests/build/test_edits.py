@@ -172,3 +172,14 @@ def test_a_hash_of_a_final_text_changes_with_what_is_cut(folder: Path, tmp_path:
 
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
     assert Edits(None).final(rows) is rows
+
+
+def test_a_forgotten_twin_is_named_no_more(folder: Path, tmp_path: Path, equals_fresh: Any) -> None:
+    _flow(folder).run(tmp_path / "store")
+    ps.Store.open(tmp_path / "store").forget(["a.txt"])
+    (edit,) = ps.Store.open(tmp_path / "store").edits().to_pylist()
+
+    assert [span["duplicate_of"] for span in edit["spans"]] == [None]
+    (folder / "a.txt").unlink()
+    _flow(folder).run(tmp_path / "store")
+    equals_fresh(_flow(folder), tmp_path / "store")

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from penstock.errors import ConfigError, QueryError, StoreError
 from penstock.index import IndexManifest, update_index
+from penstock.records import EDITS, SPANS
 from penstock.store.attributes import Attributes
 from penstock.store.forgotten import Forgotten, add_forgotten, drop_forgotten, read_forgotten
 from penstock.store.lease import take_lease
@@ -164,7 +165,28 @@ def _delete_rows(table: Table, ids: pa.Array) -> U64:
             none = pa.nulls(len(rows), pa.string())
             table.delete(rows["_rowid"].to_numpy())
             table.append(rows.set_column(where, "duplicate_of", none).drop_columns(["_rowid"]))
+    if "spans" in table.schema.names:
+        _unname_spans(table, ids)
     return found
+
+
+def _unname_spans(edits: Table, ids: pa.Array) -> None:
+    """Name these documents no more as those that have what others had cut."""
+    rows = edits.scan(EDITS.names)
+    gone = frozenset(ids.to_pylist())
+    spans = rows["spans"].to_pylist()
+    named = [any(span["duplicate_of"] in gone for span in each or ()) for each in spans]
+    if not any(named):
+        return
+    less = [
+        [span | {"duplicate_of": None} if span["duplicate_of"] in gone else span for span in each]
+        for each, names in zip(spans, named, strict=True)
+        if names
+    ]
+    rows = rows.filter(pa.array(named))
+    where = rows.schema.get_field_index("spans")
+    edits.delete(rows["_rowid"].to_numpy())
+    edits.append(rows.set_column(where, EDITS.field("spans"), pa.array(less, SPANS)))
 
 
 def _without_rows(store: Place, index: dict[str, Any], run: str, rows: U64) -> dict[str, Any]:
