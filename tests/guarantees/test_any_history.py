@@ -253,7 +253,6 @@ class Histories(RuleBasedStateMachine):
     def rename(self, name: str, other: str) -> None:
         with suppress(FileNotFoundError):
             (self.tree / name).replace(self.tree / other)
-        self.unseen = True  # another file of the same size and time may be there now
 
     @rule(name=_NAMES)
     def touch(self, name: str) -> None:
