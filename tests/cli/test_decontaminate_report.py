@@ -88,3 +88,15 @@ def _plain(folder: Path) -> Path:
         "    return ps.Flow(source=ps.files(source), steps=[ps.ExactDedup()])\n"
     )
     return path
+
+
+def test_status_counts_what_was_only_cut(folder: Path) -> None:
+    (folder / "docs/held.txt").write_text(f"{'Other words. ' * 40}{ITEM} {'And more. ' * 40}")
+    flow = (folder / "flow.py").read_text()
+    (folder / "flow.py").write_text(flow.replace("against=sets", "against=sets, action='cut'"))
+    _build()
+    facts = json.loads(_run("status", "store", "--json"))
+
+    assert facts["rules_of_kept"] == {"decontaminate.quiz": 1}
+    assert facts["rules"] == {"exact_duplicate": 1}
+    assert "kept, but flagged or cut" in _run("status", "store")

@@ -54,7 +54,8 @@ def show_status(store: str, run: str | None, *, as_json: bool) -> None:
     size = sum(file_sizes(opened.path).values())
     if as_json:
         facts = {"run": manifest.run, "size_bytes": size, "flow": manifest.flow, **manifest.counts}
-        facts["rules"] = dict(_rules(opened))
+        facts["rules"] = dict(_rules(opened, "dropped"))
+        facts["rules_of_kept"] = dict(_rules(opened, "kept"))
         facts["reports"] = manifest.reports
         typer.echo(json.dumps(facts))
         return
@@ -71,9 +72,10 @@ def show_status(store: str, run: str | None, *, as_json: bool) -> None:
         numbers = (step[name] for name in ("rows_in", "kept", "dropped", "failed"))
         rows.append([step["step"], *(f"{number:,}" for number in numbers)])
     typer.echo(columns(rows))
-    rules = _rules(opened)
-    if rules:
-        typer.echo("\n" + columns([["rule", "dropped"], *([r, f"{n:,}"] for r, n in rules)]))
+    for verdict, head in (("dropped", "dropped"), ("kept", "kept, but flagged or cut")):
+        rules = _rules(opened, verdict)
+        if rules:
+            typer.echo("\n" + columns([["rule", head], *([r, f"{n:,}"] for r, n in rules)]))
     for text in report_lines(manifest.reports):
         typer.echo(f"\n{text}")
 
@@ -83,9 +85,9 @@ def _tokens(counts: dict[str, Any]) -> str:
     return f"{counts['tokens']:,} tokens; " if counts.get("tokens") else ""
 
 
-def _rules(store: Store) -> list[tuple[str, int]]:
-    """How many documents each rule dropped, most first."""
-    rules = store.verdicts(["rule"], where="verdict = 'dropped'")["rule"].drop_null()
+def _rules(store: Store, verdict: str) -> list[tuple[str, int]]:
+    """How many documents of a verdict each rule names, most first."""
+    rules = store.verdicts(["rule"], where=f"verdict = '{verdict}'")["rule"].drop_null()
     counts = [(row["values"], row["counts"]) for row in pc.value_counts(rules).to_pylist()]
     return sorted(counts, key=lambda each: (-each[1], each[0]))
 
