@@ -352,7 +352,7 @@ class Loader:
         """Steps of the epoch, the same on every rank.
 
         Cost: arithmetic where rows are samples; else one pass over all lengths, planning
-        about 15 million samples a second, and remembered.
+        about 10 million samples a second, and remembered.
         """
         wanted = self._rules.global_batch_size
         if self._rules.seq_len is None and wanted is not None and None not in self._times:
