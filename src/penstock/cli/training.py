@@ -99,11 +99,11 @@ def show_batches(
         title = (
             f"step {number}: {batch['tokens'].shape[0]} rows, {batch['num_label_tokens']} labels"
         )
-        table = Table(title=title, title_justify="left", pad_edge=False)
+        table = Table(title=title, title_justify="left", expand=True)
         for name in ("row", "from", "tokens"):
             table.add_column(name, justify="right", min_width=len(name))
         table.add_column("document", no_wrap=True, min_width=12)
-        table.add_column("text", no_wrap=True)
+        table.add_column("text", no_wrap=True, ratio=1)
         for i, row in enumerate(rows):
             for part in row:
                 text = json.dumps(part["text"][:_SHOWN_CHARS], ensure_ascii=False)
