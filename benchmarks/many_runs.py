@@ -164,7 +164,7 @@ def _measure(folder: Path, flow: ps.Flow, run: int, times: list[float], num_quer
         run=run,
         seconds=float(np.median(times)),
         fragments=max(
-            len(ours.dataset(table).get_fragments())  # type: ignore[arg-type]
+            len(ours.dataset(table).get_fragments())
             for table in ("documents", "verdicts", "chunks")
         ),
         segments=len(index["segments"]),
