@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from penstock.loader.batches import Batch
     from penstock.loader.loader import Loader
     from penstock.loader.mixing import Mixture, Part
+    from penstock.loader.opening import open_shards
     from penstock.loader.samples import Samples
-    from penstock.loader.shards import Shards, open_shards
+    from penstock.loader.shards import Shards
 
 # They load when first used: a store names the formats of its exports, and needs no kernels for it.
 _HOMES = {
@@ -24,7 +25,7 @@ _HOMES = {
     "Part": "mixing",
     "Samples": "samples",
     "Shards": "shards",
-    "open_shards": "shards",
+    "open_shards": "opening",
 }
 
 __all__ = [

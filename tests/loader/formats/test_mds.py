@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from penstock.errors import ConfigError
 from penstock.export.folder import make_folders
 from penstock.export.writer import Writing, write_shards
+from penstock.loader import open_shards
 from penstock.loader.formats import mds
 from penstock.loader.formats.manifest import Manifest
-from penstock.loader.shards import open_shards
 
 # Written by MosaicML Streaming's own writer; see the README there.
 THEIRS = Path(__file__).parents[2] / "data/mds"
