@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections import Counter
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from penstock.errors import ConfigError
 from penstock.loader import ArraySamples, Batch, Loader
+from penstock.loader.order import ORDER_VERSION
 
 MODES = [
     pytest.param({"global_batch_size": 8}, id="samples"),
@@ -345,3 +347,22 @@ def test_any_sizes_and_settings_serve_each_token_once(data: st.DataObject) -> No
     assert len(batches) == num_steps
     if "max_tokens" in mode:
         assert all(batch["tokens"].size <= mode["max_tokens"] for batch in batches)
+
+
+@pytest.mark.parametrize(
+    ("mode", "digest"),
+    [
+        pytest.param(MODES[0].values[0], "9b8ebeaae4dc37f8", id="samples"),
+        pytest.param(MODES[1].values[0], "06d1fcf59f274cd0", id="packed"),
+        pytest.param(MODES[2].values[0], "6b79c9ce85350468", id="budget"),
+    ],
+)
+def test_the_order_is_that_of_its_version(mode: Any, digest: str) -> None:
+    """When this fails, states that were saved before lead elsewhere: raise `ORDER_VERSION`."""
+    offsets = np.cumsum([0, *(1 + 7 * i % 61 for i in range(300))])
+    tokens = np.arange(offsets[-1], dtype=np.uint16)
+    loader = small(ArraySamples(tokens, offsets, fingerprint="0" * 32), **mode, seed=5)
+    order = str([rows(batch) for batch in loader])
+
+    assert ORDER_VERSION == 1
+    assert hashlib.sha256(order.encode()).hexdigest()[:16] == digest

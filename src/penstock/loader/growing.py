@@ -20,13 +20,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.loader.order import Order
+from penstock.loader.order import Order, lengths_at
 from penstock.loader.plan import Cursor, Planner
 from penstock.loader.samples import I32, I64, Samples, Tokens
 
 _NAMES_AT_ONCE = 1 << 18
-_GAP = 64
-"""Positions that are not wanted are read over rather than left out up to so many of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,8 +44,7 @@ class Moved:
         out = np.zeros(self.order.num_samples, np.bool_)
         _, index = self.cursor.mark
         for window in range(index):
-            for first, last in self.order.ranges(window):
-                out[first:last] = True
+            out[self.order.positions(window)] = True
         plan = self.planner.plan(self.cursor.mark) if self.cursor.row else None
         if plan is not None:
             out[plan.positions[: plan.rows[self.cursor.row]]] = True
@@ -98,14 +95,7 @@ class Remaining:
 
     def lengths(self, first: int, last: int) -> I32:
         """See `Samples`."""
-        places = self._places[first:last]
-        cuts = np.flatnonzero(np.diff(places) > _GAP) + 1
-        lengths = [
-            self._samples.lengths(int(run[0]), int(run[-1]) + 1)[run - run[0]]
-            for run in np.split(places, cuts)
-            if len(run)
-        ]
-        return np.concatenate([np.empty(0, np.int32), *lengths])
+        return lengths_at(self._samples, self._places[first:last])
 
     def gather(
         self, positions: I64, starts: I64 | None = None, lengths: I32 | None = None

@@ -16,6 +16,9 @@ import numpy as np
 
 from penstock.loader.samples import I32, I64, Samples
 
+_GAP = 64
+"""Lengths that are not wanted are read over, so many of them at most."""
+
 ORDER_VERSION = 1
 """Raised when the same settings would give another order; states name it."""
 
@@ -63,27 +66,31 @@ class Order:
             place += missing
         return place // window_size, place % window_size
 
-    def ranges(self, index: int) -> list[tuple[int, int]]:
-        """The positions of a window's samples, as ranges in storage order."""
+    def positions(self, index: int) -> I64:
+        """A window's samples in storage order; (n,)."""
         from penstock.kernels.shuffling import permuted
 
         first = index * self.blocks_per_window
         last = min(first + self.blocks_per_window, self._num_blocks)
         blocks = np.sort(permuted(first, last, self._num_blocks, np.uint64(self.key)))
-        cuts = np.flatnonzero(np.diff(blocks) != 1) + 1
-        size, end = self.block_size, self.num_samples
-        return [
-            (int(run[0]) * size, min((int(run[-1]) + 1) * size, end))
-            for run in np.split(blocks, cuts)
-        ]
+        positions = (blocks[:, None] * self.block_size + np.arange(self.block_size)).reshape(-1)
+        return positions[: np.searchsorted(positions, self.num_samples)]
 
     def window(self, index: int, samples: Samples) -> tuple[I64, I32]:
         """Positions and lengths of a window's samples, in their order; (n,) each."""
         from penstock.kernels.shuffling import shuffled
 
         # In storage order, so that what lies together is asked for together: the shuffle hides it.
-        ranges = self.ranges(index)
-        positions = np.concatenate([np.arange(first, last) for first, last in ranges])
-        lengths = np.concatenate([samples.lengths(first, last) for first, last in ranges])
+        positions = self.positions(index)
+        lengths = lengths_at(samples, positions)
         order = shuffled(len(positions), np.uint64(order_key(self.key, "window", index)))
         return positions[order], lengths[order]
+
+
+def lengths_at(samples: Samples, positions: I64) -> I32:
+    """Lengths of samples in storage order, asked for in few calls; (n,)."""
+    runs = np.split(positions, np.flatnonzero(np.diff(positions) > _GAP) + 1)
+    lengths = [
+        samples.lengths(int(run[0]), int(run[-1]) + 1)[run - run[0]] for run in runs if len(run)
+    ]
+    return np.concatenate([np.empty(0, np.int32), *lengths])
