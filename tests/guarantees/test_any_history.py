@@ -134,7 +134,9 @@ class Recipe:
             self.near,
             self.limit,
         ]
-        steps = [*decisions, *shapes] if self.decisions_first else [*shapes, *decisions]
+        # What cuts must see the text as the last document step leaves it.
+        first = self.decisions_first and getattr(self.pieces, "cut_by", None) is None
+        steps = [*decisions, *shapes] if first else [*shapes, *decisions]
         if self.cut is not None:
             steps.append(self.cut)
             if self.model is not None:
@@ -162,6 +164,9 @@ CHOICES: dict[str, list[Any]] = {
         ps.ParagraphDedup(max_share=0.9),
         ps.LineDedup(max_documents=1),
         ps.SubstringDedup(min_tokens=4, window=2),
+        ps.ParagraphDedup(max_share=0.9, action="cut"),
+        ps.LineDedup(max_documents=1, max_share=1.0, action="cut"),
+        ps.SubstringDedup(min_tokens=3, window=1, max_share=0.9, action="cut"),
     ],
     "exact": [False, True],
     "near": [
@@ -170,6 +175,7 @@ CHOICES: dict[str, list[Any]] = {
         ps.MinHashDedup(threshold=0.9, shingle=2),
         ps.MinHashDedup(threshold=0.5, shingle=2, seed=1),
         ps.MinHashDedup(threshold=0.5, shingle=2, keep="longest", verify="jaccard"),
+        ps.MinHashDedup(threshold=0.5, shingle=2, keep="max(media_type)"),
     ],
     "limit": [None, ps.Limit(max_documents=3), ps.Sample(share=0.5), ps.Sample(share=0.8)],
     "decisions_first": [False, True],
