@@ -121,7 +121,7 @@ def test_a_store_in_step_gets_no_new_run(
 
     report = running.next().report
     assert report is not None
-    assert report.run == "000002"
+    assert (report.run, report.counts.documents_new) == ("000002", 1)
 
 
 def test_a_run_that_fails_is_told_and_tried_again(
