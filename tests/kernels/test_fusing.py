@@ -52,3 +52,18 @@ def test_a_mixture_is_what_the_formula_says(
         first = 0.0 if math.isnan(one) else 1.0 if low == high else (one - low) / (high - low)
         second = 0.0 if math.isnan(other) else other / most
         assert found == pytest.approx(alpha * first + (1 - alpha) * second)
+
+
+@settings(deadline=None)
+@given(sizes=st.lists(st.integers(0, 5), min_size=1, max_size=5), data=st.data())
+def test_values_are_gathered_from_several_arrays(sizes: list[int], data: st.DataObject) -> None:
+    parts = [np.arange(size, dtype=np.uint64) + 100 * i for i, size in enumerate(sizes)]
+    addresses = np.array([part.ctypes.data for part in parts], np.int64)
+    whole, starts = np.concatenate(parts), np.cumsum([0, *sizes])
+    place = st.integers(0, max(len(whole) - 1, 0))
+    positions = np.array(data.draw(st.lists(place, max_size=len(whole) and 6)), np.int64)
+    values = np.empty(len(positions), np.uint64)
+
+    fusing.gather(addresses, starts, positions, values)
+
+    assert values.tolist() == whole[positions].tolist()

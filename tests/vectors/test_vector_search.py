@@ -312,3 +312,20 @@ def test_codes_lead_to_the_nearest(tmp_path: Path, dim: int, codes: Any) -> None
 
     assert measure_recall(vectors, queries) >= 0.9
     assert measure_recall(vectors, queries, rng.random(3000) < 0.2) >= 0.9
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+def test_a_few_deleted_rows_are_left_out_and_cost_no_other(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(5)
+    rows = rng.standard_normal((3000, 32)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    vectors = segment(tmp_path, rows, VectorSettings(kind=kind))
+    query = rows[7] + 0.1 * rows[8]
+    best = vectors.search(query, 60, exact=True).places
+    allowed = np.ones(len(rows), np.bool_)
+    allowed[best[:2]] = False
+
+    found = vectors.search(query, 40, allowed, effort=100)
+
+    assert found.places.tolist() == best[2:42].tolist()
+    assert found.plan.allowed == 2998

@@ -47,6 +47,24 @@ _MORE_EQUALS = 8
 """How many times more rows are asked for while the last ones score the same."""
 
 
+class _Column:
+    """A uint64 of every row, in the segments' arrays, by position."""
+
+    def __init__(self, parts: Sequence[U64], starts: I64) -> None:
+        self._parts = [np.ascontiguousarray(part, np.uint64) for part in parts]
+        self._addresses = np.array([part.ctypes.data for part in self._parts], np.int64)
+        self._starts = starts
+
+    def __call__(self, positions: I64) -> U64:
+        if len(self._parts) == 1:
+            return self._parts[0][positions]
+        from penstock.kernels.fusing import gather
+
+        values = np.empty(len(positions), np.uint64)
+        gather(self._addresses, self._starts, positions, values)
+        return values
+
+
 class Index:
     """An open index. It never changes, and any number of threads may search it at once."""
 
@@ -61,6 +79,7 @@ class Index:
         )
         self._starts = np.cumsum([0, *(len(segment.rows) for segment in self.segments)])
         self._everything = Filter(tuple(live), tuple(segment.num_live for segment in self.segments))
+        self._row_ids = _Column([segment.rows for segment in self.segments], self._starts)
         self._aligned: tuple[U64, list[I64]] | None = None
 
     @classmethod
@@ -79,6 +98,10 @@ class Index:
         """
         opened = [open_segment(folder, segment, known) for segment in manifest.segments]
         return cls(manifest, opened)
+
+    @cached_property
+    def _row_keys(self) -> _Column:
+        return _Column([segment.keys for segment in self.segments], self._starts)
 
     @property
     def num_rows(self) -> int:
@@ -208,8 +231,7 @@ class Index:
     def _sides(self, query: Query, candidates: int) -> Sides:
         from penstock.kernels.fusing import join
 
-        aim = AIM if candidates == CANDIDATES else None
-        vector_scores, by_vector, _ = self._best_vectors(query, candidates, aim=aim)
+        vector_scores, by_vector, _ = self._best_vectors(query, candidates)
         words_scores, by_words = self._best_words(query, candidates)
         size = len(by_vector) + len(by_words)
         positions, sides = np.empty(size, np.int64), np.empty((2, size))
@@ -310,8 +332,9 @@ class Index:
         return self._settled(search, k)
 
     def _best_vectors(
-        self, query: Query, k: int, *, aim: int | None = None, exact: bool = False
+        self, query: Query, k: int, *, exact: bool = False
     ) -> tuple[F64, I64, list[SegmentPlan]]:
+        aim = AIM if query.mode == "hybrid" and k == CANDIDATES else None
         scores, found = [np.empty(0, np.float64)], [np.empty(0, np.int64)]
         plans: list[SegmentPlan] = []
         allowed = self._allowed(query)
@@ -404,21 +427,10 @@ class Index:
         return owners, positions - self._starts[owners]
 
     def _ids(self, positions: I64) -> U64:
-        return self._of_rows(positions, lambda segment: segment.rows)
+        return self._row_ids(positions)
 
     def _keys(self, positions: I64) -> U64:
-        return self._of_rows(positions, lambda segment: segment.keys)
-
-    def _of_rows(self, positions: I64, column: Callable[[Segment], U64]) -> U64:
-        if len(self.segments) == 1:
-            return column(self.segments[0])[positions]
-        owners, places = self._split(positions)
-        values = np.empty(len(positions), np.uint64)
-        for i, segment in enumerate(self.segments):
-            here = np.flatnonzero(owners == i)
-            if len(here):
-                values[here] = column(segment)[places[here]]
-        return values
+        return self._row_keys(positions)
 
     def _hits(
         self,

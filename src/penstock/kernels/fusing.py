@@ -8,8 +8,39 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
 from penstock.kernels.compiled import short_kernel
+
+
+@intrinsic
+def _load(typing: Any, address: Any, index: Any) -> Any:
+    """The uint64 at an address, `index` of them on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = context.get_value_type(types.uint64).as_pointer()
+        base = builder.inttoptr(args[0], pointer)
+        return builder.load(builder.gep(base, [args[1]]))
+
+    return types.uint64(types.int64, types.int64), codegen
+
+
+@short_kernel
+def gather(addresses: Any, starts: Any, positions: Any, values: Any) -> None:
+    """Values of rows that lie in several arrays as if these were one.
+
+    Args:
+        addresses: (num_arrays,) int64, where the data of each array of uint64 begins.
+        starts: (num_arrays + 1,) int64, the position of each array's first value, and the end.
+        positions: (n,) int64, each below the end.
+        values: (n,) uint64; becomes the values at the positions.
+    """
+    for i in range(len(positions)):
+        position, owner = positions[i], 0
+        while position >= starts[owner + 1]:
+            owner += 1
+        values[i] = _load(addresses[owner], position - starts[owner])
 
 
 @short_kernel

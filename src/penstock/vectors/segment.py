@@ -30,6 +30,7 @@ _LIST_NS = 8.0  # a list put in order
 _CODE_NS = {"sq8": 40.0, "rabitq": 5.5}  # a row scored by its code
 _LOOK_NS = 5.0  # a row asked whether it is allowed, and then:
 _SOME_NS = {"sq8": 40.0, "rabitq": 24.0}  # scored, if it is
+_FEW = 0.1  # share of rows that may be left out of what was found, rather than asked of each
 _ROWS_A_STEP = 20  # rows that a graph's walk scores for each of its ef
 
 # Rows scored again from float16: so many, and so many for each one wanted.
@@ -192,6 +193,10 @@ class Vectors:
         """
         assert query.shape == (self.dim,), (query.shape, self.dim)
         aim = k if aim is None else min(aim, k)
+        if allowed is not None and self.graph is None and not exact:
+            found = self._search_nearly_all(query, k, allowed, num_allowed, effort, aim)
+            if found is not None:
+                return found
         if allowed is None and not exact:  # a plan is a twentieth of the time
             asked = self.plans.get((k, aim, effort)) or self.plans.setdefault(
                 (k, aim, effort), self._ask(k, None, None, effort, False, aim)
@@ -202,6 +207,39 @@ class Vectors:
         if asked.kind == "flat":
             return self._find(query[None], asked)[0]
         return self._find_one(query, asked)
+
+    def _search_nearly_all(
+        self, query: F32, k: int, allowed: Mask, num_allowed: int | None, effort: float, aim: int
+    ) -> Found | None:
+        """Leave out of the best of all rows those few that are not allowed; None if that fails.
+
+        So it is after some rows were deleted. To ask of each row whether it is allowed would
+        take twice the time.
+        """
+        if num_allowed is None:
+            num_allowed = int(np.count_nonzero(allowed))
+        gone = self.num_rows - num_allowed
+        if not 0 < gone <= _FEW * self.num_rows or k >= num_allowed:
+            return None
+        # A multiple of 8, so that a few deletions more are the same plan.
+        more = -(-(k + k * gone // num_allowed * 2 + 4) // 8) * 8
+        found = self.search(query, min(more, self.num_rows), aim=aim, effort=effort)
+        kept = np.flatnonzero(allowed[found.places])[:k]
+        if len(kept) < k:
+            return None
+        done = found.plan
+        plan = SegmentPlan(  # `replace` takes seven times as long
+            kind=done.kind,
+            rows=done.rows,
+            allowed=num_allowed,
+            selectivity=num_allowed / self.num_rows,
+            lists=done.lists,
+            probes=done.probes,
+            codes_scanned=done.codes_scanned,
+            rescored=done.rescored,
+            estimated_recall=done.estimated_recall,
+        )
+        return Found(found.scores[kept], found.places[kept], plan)
 
     def search_many(
         self,

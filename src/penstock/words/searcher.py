@@ -65,6 +65,7 @@ class _Segment:
     words: Words
     first_row: int
     live: Mask | None
+    num_live: int
     norms: F32
     kept: I32
     """0 for live rows, -1 for others, where there are others."""
@@ -221,8 +222,12 @@ class WordsSearcher:
             norms = self._base + self._slope * words.lengths[0].astype(np.float64)
             kept = np.empty(0, np.int32) if mask is None else mask.astype(np.int32) - 1
             norms, frequent = norms.astype(np.float32), _Frequent(words.num_rows)
-            self._segments.append(_Segment(words, first_row, mask, norms, kept, frequent))
+            num_live = words.num_rows if mask is None else int(mask.sum())
+            self._segments.append(_Segment(words, first_row, mask, num_live, norms, kept, frequent))
             first_row += words.num_rows
+        self._firsts = np.array([segment.first_row for segment in self._segments], np.int64)
+        sizes = [segment.words.num_rows for segment in self._segments]
+        self._largest_first = sorted(range(len(sizes)), key=lambda i: -sizes[i])
 
     def search(
         self,
@@ -261,9 +266,7 @@ class WordsSearcher:
 
         heap, size = np.zeros(k, np.int64), 0
         # The largest first: the sooner good rows are found, the more others can be left out.
-        for i in sorted(
-            range(len(self._segments)), key=lambda i: -self._segments[i].words.num_rows
-        ):
+        for i in self._largest_first:
             segment = self._segments[i]
             mask = segment.live if allowed is None else _mask(allowed[i], segment.words)
             if allowed is not None and mask is None:
@@ -272,7 +275,7 @@ class WordsSearcher:
             heap, size = self._search(i, scoring, mask, heap, size)
         keys = np.sort(heap[:size])[::-1]
         rows = ((1 << ROW_BITS) - 1) - (keys & ((1 << ROW_BITS) - 1))
-        firsts = np.array([segment.first_row for segment in self._segments], np.int64)
+        firsts = self._firsts
         numbers = np.searchsorted(firsts, rows, side="right") - 1
         # Of segments that begin at the same row, all but the last are empty.
         return (keys >> ROW_BITS) / scoring.scale, numbers.astype(np.int32), rows - firsts[numbers]
@@ -327,7 +330,7 @@ class WordsSearcher:
         if not records:
             return heap, size
         if mask is not None:
-            num_allowed = int(np.count_nonzero(mask))
+            num_allowed = segment.num_live if mask is segment.live else np.count_nonzero(mask)
             if num_allowed * len(records) * _LOOK_UP_COST < sum(counts):
                 return self._search_few(segment_no, scoring, np.flatnonzero(mask), heap, size)
         places, rows, shares = segment.frequent.find(segment.words, segment.norms, records, counts)
