@@ -314,12 +314,14 @@ def test_codes_lead_to_the_nearest(tmp_path: Path, dim: int, codes: Any) -> None
     assert measure_recall(vectors, queries, rng.random(3000) < 0.2) >= 0.9
 
 
-@pytest.mark.parametrize("kind", ["flat", "ivf"])
-def test_a_few_deleted_rows_are_left_out_and_cost_no_other(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("how", [FLAT, VectorSettings(kind="ivf")], ids=["flat", "ivf"])
+def test_a_few_deleted_rows_are_left_out_and_cost_no_other(
+    tmp_path: Path, how: VectorSettings
+) -> None:
     rng = np.random.default_rng(5)
     rows = rng.standard_normal((3000, 32)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    vectors = segment(tmp_path, rows, VectorSettings(kind=kind))
+    vectors = segment(tmp_path, rows, how)
     query = rows[7] + 0.1 * rows[8]
     best = vectors.search(query, 60, exact=True).places
     allowed = np.ones(len(rows), np.bool_)
