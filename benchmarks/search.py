@@ -511,7 +511,7 @@ class Penstock:
 
     can = frozenset({"vector", "words", "hybrid", "upsert"})
     settings: Sequence[list[Setting]] = ([{}],)
-    about = "defaults, and no parameter to choose; ids are row ids; weighted fusion of 100 a side"
+    about = "defaults, and no parameter to choose; ids are row ids; weighted fusion of 50 a side"
     durable = "update of the index, fsync, its manifest published atomically, opened afresh"
 
     def __init__(self, data: Data) -> None:
