@@ -14,6 +14,8 @@ import pytest
 
 from penstock.cli.build import load_flow
 
+pytestmark = pytest.mark.slow
+
 _WORDS_FLOW = """
 import penstock as ps
 

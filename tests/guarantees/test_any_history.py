@@ -38,6 +38,8 @@ from penstock.engine import Cancel
 from penstock.errors import QueryError
 from penstock.store.forgotten import add_forgotten
 
+pytestmark = pytest.mark.slow
+
 NIGHTLY = settings.get_current_profile_name() == "nightly"
 
 # Few names and few texts, so that duplicates, swaps and returns happen often.

@@ -18,6 +18,8 @@ import penstock as ps
 from penstock.errors import StoreError
 from penstock.sources._local import LocalFolder
 
+pytestmark = pytest.mark.slow
+
 _MOUNT = 'mount -t tmpfs -o size=64m tmpfs "$0" && exec "$@"'
 """In a name space of its own, where anybody may be root: the mount is gone with the process."""
 

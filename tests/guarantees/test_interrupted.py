@@ -13,6 +13,8 @@ from tests.guarantees.stores import assert_same, read_all, read_run
 
 import penstock as ps
 
+pytestmark = pytest.mark.slow
+
 FIRST = [ps.Normalize(), ps.ExactDedup(), ps.Chunk()]
 OTHER = [ps.Normalize(), ps.MinHashDedup(shingle=2), ps.Chunk()]
 

@@ -15,6 +15,8 @@ from tests.guarantees.stores import assert_same, read_all
 import penstock as ps
 from penstock.errors import LeaseError
 
+pytestmark = pytest.mark.slow
+
 _DOCUMENTS, _RUNS, _READERS = 6, 20, 4
 
 # Every run writes its own word into every document; what does not fit together is a problem.

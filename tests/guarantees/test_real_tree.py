@@ -17,6 +17,8 @@ from tests.models.tiny_bert import write_model
 
 import penstock as ps
 
+pytestmark = pytest.mark.slow
+
 TREES = Path(os.environ.get("PENSTOCK_TWO_TREES", "tests/data/powershell_changes"))
 if not TREES.is_absolute():
     TREES = Path(__file__).parents[2] / TREES

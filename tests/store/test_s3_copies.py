@@ -18,6 +18,8 @@ from penstock.store.files import all_files
 from penstock.store.objects import ObjectPath
 from penstock.store.places import local_files, open_place
 
+pytestmark = pytest.mark.slow
+
 Words = Callable[[Path], ps.Flow]
 
 

@@ -16,6 +16,8 @@ import pytest
 
 import penstock as ps
 
+pytestmark = pytest.mark.slow
+
 _KILLS = 12
 
 _BUILD = """

@@ -11,6 +11,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.guarantees.test_any_history import NIGHTLY, Histories
 from tests.models.tiny_bert import random_weights, write_model
 
+pytestmark = pytest.mark.slow
+
 
 class HistoriesOnS3(Histories):
     """The same histories, of a store elsewhere."""

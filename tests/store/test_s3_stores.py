@@ -26,6 +26,8 @@ from penstock.store.files import all_files
 from penstock.store.objects import ObjectPath
 from penstock.store.places import file_sizes, open_place
 
+pytestmark = pytest.mark.slow
+
 Contents = Callable[..., dict[str, Any]]
 Words = Callable[[Path], ps.Flow]
 

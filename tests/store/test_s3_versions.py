@@ -12,6 +12,8 @@ import penstock as ps
 from penstock.errors import StoreError
 from penstock.store.places import file_sizes, open_place
 
+pytestmark = pytest.mark.slow
+
 Contents = Callable[..., dict[str, Any]]
 
 

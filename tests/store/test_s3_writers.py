@@ -27,6 +27,8 @@ from penstock.store.objects import ObjectPath
 from penstock.store.places import attempt_name, open_place
 from penstock.store.tables import Table, open_table
 
+pytestmark = pytest.mark.slow
+
 Contents = Callable[..., dict[str, Any]]
 
 
