@@ -79,7 +79,7 @@ class Index:
         )
         self._starts = np.cumsum([0, *(len(segment.rows) for segment in self.segments)])
         self._everything = Filter(tuple(live), tuple(segment.num_live for segment in self.segments))
-        self._row_ids = _Column([segment.rows for segment in self.segments], self._starts)
+        self._ids = _Column([segment.rows for segment in self.segments], self._starts)
         self._aligned: tuple[U64, list[I64 | slice]] | None = None
 
     @classmethod
@@ -100,7 +100,7 @@ class Index:
         return cls(manifest, opened)
 
     @cached_property
-    def _row_keys(self) -> _Column:
+    def _keys(self) -> _Column:
         return _Column([segment.keys for segment in self.segments], self._starts)
 
     @property
@@ -427,12 +427,6 @@ class Index:
             return np.zeros(len(positions), np.int64), positions
         owners = np.searchsorted(self._starts, positions, side="right") - 1
         return owners, positions - self._starts[owners]
-
-    def _ids(self, positions: I64) -> U64:
-        return self._row_ids(positions)
-
-    def _keys(self, positions: I64) -> U64:
-        return self._row_keys(positions)
 
     def _hits(
         self,

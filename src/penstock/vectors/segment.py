@@ -194,6 +194,8 @@ class Vectors:
         assert query.shape == (self.dim,), (query.shape, self.dim)
         aim = k if aim is None else min(aim, k)
         if allowed is not None and self.graph is None and not exact:
+            if num_allowed is None:
+                num_allowed = int(np.count_nonzero(allowed))
             found = self._search_nearly_all(query, k, allowed, num_allowed, effort, aim)
             if found is not None:
                 return found
@@ -209,15 +211,13 @@ class Vectors:
         return self._find_one(query, asked)
 
     def _search_nearly_all(
-        self, query: F32, k: int, allowed: Mask, num_allowed: int | None, effort: float, aim: int
+        self, query: F32, k: int, allowed: Mask, num_allowed: int, effort: float, aim: int
     ) -> Found | None:
         """Leave out of the best of all rows those few that are not allowed; None if that fails.
 
         So it is after some rows were deleted. To ask of each row whether it is allowed would
         take twice the time.
         """
-        if num_allowed is None:
-            num_allowed = int(np.count_nonzero(allowed))
         gone = self.num_rows - num_allowed
         if not 0 < gone <= _FEW * self.num_rows or k >= num_allowed:
             return None
