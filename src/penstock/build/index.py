@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from penstock.build.rebuild import rebuild
 from penstock.errors import StoreError
 from penstock.index import Index, IndexManifest, IndexSettings, update_index
 from penstock.index.passages import COLUMNS
-from penstock.store.lease import take_lease
-from penstock.store.manifest import (
-    current_run,
-    publish,
-    read_manifest,
-    run_name,
-    save_checkpoint,
-    starting_point,
-)
-from penstock.store.places import (
-    LocalFiles,
-    Place,
-    attempt_name,
-    flush,
-    known_files,
-    local_files,
-    open_place,
-)
+from penstock.store.manifest import Manifest
+from penstock.store.places import LocalFiles, Place, local_files
 from penstock.store.tables import open_table, take_rows
 from penstock.words.analysis import analysis_version
 
@@ -86,30 +69,15 @@ def rebuild_index(
         StoreError: There is no store, or it holds no chunks.
         LeaseError: Another process is writing the store.
     """
-    place = open_place(store)
-    current = current_run(place)
-    if current is None:
-        raise StoreError(str(place), "there is no store here")
-    with take_lease(place) as lease:
-        known = known_files(place)
-        start = starting_point(place)
-        last = read_manifest(place / "runs" / f"{current}.json")
-        if last.index is None:
-            raise StoreError(str(place), "its last run has no chunks; add Chunk() to its flow")
+
+    def make(place: Place, last: Manifest, name: str) -> tuple[dict[str, Any], int]:
         chunks = open_table(place / "chunks.lance", last.tables["chunks"])
         settings = IndexSettings(**last.flow.get("index", {}))
-        started = time.time()
-        name = attempt_name(place, start.run)
         index = bring_index(place / "index", chunks, None, name, settings, tell)
-        flush(place, known)
-        lease.check()
-        rebuilt = replace(last, index=index, started=started, finished=time.time(), run=start.run)
-        publish(place, rebuilt)
-        if start.flow != last.flow or start.tables != last.tables:
-            # An interrupted run's progress is good for the run after this one.
-            following = run_name(int(start.run) + 1)
-            save_checkpoint(place, replace(start, index=index, run=following))
-        return int(chunks.count_rows())
+        return index, int(chunks.count_rows())
+
+    missing = "its last run has no chunks; add Chunk() to its flow"
+    return rebuild(store, "index", missing, make)
 
 
 def _usable(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -22,29 +22,15 @@ from penstock.build.chunks import text_batches
 from penstock.build.decide import kept_documents
 from penstock.build.documents import CHECKPOINT_S
 from penstock.build.memory import give_back
+from penstock.build.rebuild import rebuild
 from penstock.build.report import Counts
 from penstock.cores import num_cores
 from penstock.engine import Stage, run_stages
 from penstock.errors import StoreError
 from penstock.steps.tokenize import DocumentTokenizer, Tokenize
 from penstock.store.edits import Edits
-from penstock.store.lease import take_lease
-from penstock.store.manifest import (
-    current_run,
-    publish,
-    read_manifest,
-    run_name,
-    save_checkpoint,
-    starting_point,
-)
-from penstock.store.places import (
-    Place,
-    attempt_name,
-    flush,
-    known_files,
-    local_files,
-    open_place,
-)
+from penstock.store.manifest import Manifest
+from penstock.store.places import Place, local_files
 from penstock.store.tables import Table, open_table, take_rows
 from penstock.tokens.manifest import TokensManifest
 from penstock.tokens.ragged import gather
@@ -260,44 +246,31 @@ def rebuild_tokens(
         StoreError: There is no store, it holds no tokens, or its tokenizer is damaged.
         LeaseError: Another process is writing the store.
     """
-    place = open_place(store)
-    current = current_run(place)
-    if current is None:
-        raise StoreError(str(place), "there is no store here")
-    with take_lease(place) as lease:
-        known = known_files(place)
-        start = starting_point(place)
-        last = read_manifest(place / "runs" / f"{current}.json")
-        if last.tokens is None:
-            raise StoreError(str(place), "its last run has no tokens; add Tokenize() to its flow")
+
+    def make(place: Place, last: Manifest, name: str) -> tuple[dict[str, Any], int]:
+        assert last.tokens is not None, "`rebuild` looks"
         tables = {
-            name: open_table(place / f"{name}.lance", version)
-            for name, version in last.tables.items()
+            table: open_table(place / f"{table}.lance", version)
+            for table, version in last.tables.items()
         }
-        counts, started = Counts(), time.time()
+        counts = Counts()
         phase = Tokens(
             step=_step_of(place / "tokens", TokensManifest.from_json(last.tokens)),
             documents=_Rows(tables["documents"]),
             edits=Edits(tables.get("edits")),
             place=place / "tokens",
             previous=None,
-            name=attempt_name(place, start.run),
+            name=name,
             counts=counts,
             tell=tell,
         )
         verdicts = tables["verdicts"].to_table(columns=["doc_id", "verdict"]).sort_by("doc_id")
         phase.prepare(kept_documents(verdicts))
         run_tokens(phase, run_stages, lambda: None)
-        tokens = phase.finish()
-        flush(place, known)
-        lease.check()
-        rebuilt = replace(last, tokens=tokens, started=started, finished=time.time(), run=start.run)
-        publish(place, rebuilt)
-        if start.flow != last.flow or start.tables != last.tables:
-            # An interrupted run's progress is good for the run after this one.
-            following = run_name(int(start.run) + 1)
-            save_checkpoint(place, replace(start, tokens=tokens, run=following))
-        return counts.documents_tokenized
+        return phase.finish(), counts.documents_tokenized
+
+    missing = "its last run has no tokens; add Tokenize() to its flow"
+    return rebuild(store, "tokens", missing, make)
 
 
 @dataclass(frozen=True)
